@@ -1,0 +1,177 @@
+//! What a source and a target are, without saying how their bytes are reached.
+//!
+//! The traits here are implemented in [`crate::io`]; planning and applying see nothing else of
+//! the outside world.
+
+mod inventory;
+pub mod rules;
+mod target;
+
+use std::os::fd::BorrowedFd;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use inventory::{FileEntry, FileKind, FileTime, Inventory};
+pub use target::{NewFile, Owner, PatchFile, TargetStore};
+
+use crate::error::Result;
+use crate::format::Major;
+use crate::progress::Progress;
+use crate::types::{ClusterPath, LinkText, Lsn, WalFileName};
+
+/// The name of the directory in which an apply keeps its state, inside each file system that it
+/// changes. Never an action, never copied.
+pub const STATE_DIRECTORY: &str = ".pg_unfork";
+
+/// The largest file that is read whole into memory: control file, histories, settings. In bytes.
+pub const SMALL_FILE_LIMIT: u64 = 16 << 20;
+
+/// Reads facts about one cluster.
+pub trait ClusterReader {
+    /// The bytes of `global/pg_control`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn control_file(&mut self) -> Result<Vec<u8>>;
+
+    /// The bytes of a small file; `None` where it does not exist.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is larger than [`SMALL_FILE_LIMIT`].
+    fn read_small(&mut self, path: &ClusterPath) -> Result<Option<Vec<u8>>>;
+
+    /// Every file, directory and symlink of the data directory, by pg_rewind's rules: links are
+    /// followed at `pg_wal` and in `pg_tblspc` only, sockets and devices are left out.
+    ///
+    /// # Errors
+    /// When a directory cannot be read, or a name could not be one inside a data directory.
+    fn list(&mut self, progress: &dyn Progress) -> Result<Inventory>;
+}
+
+/// The cluster to change, as far as a plan looks at it.
+pub trait Target: ClusterReader + WalFiles {
+    /// Its data directory.
+    fn directory(&self) -> LinkText;
+
+    /// The data directory's permission bits.
+    fn directory_mode(&self) -> u32;
+
+    /// The links that are followed, and their texts: `pg_wal` and the entries of `pg_tblspc`.
+    fn roots(&self) -> Vec<(ClusterPath, LinkText)>;
+
+    /// Which directories of the file system it consists of.
+    fn directories(&self) -> Vec<DirectoryId>;
+}
+
+/// A directory of a file system, whatever path leads to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryId {
+    /// What it is within the cluster: the data directory, `pg_wal`, a tablespace.
+    pub name: String,
+    /// The file system's device number.
+    pub device: u64,
+    /// The directory's inode number.
+    pub inode: u64,
+}
+
+/// Opens WAL segments.
+pub trait WalFiles {
+    /// Opens a segment; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be opened.
+    fn open(&self, name: WalFileName) -> Result<Option<Box<dyn WalFile>>>;
+}
+
+/// An open WAL segment.
+pub trait WalFile {
+    /// Reads up to `buffer.len()` bytes at `offset`; fewer only where the file ends.
+    ///
+    /// # Errors
+    /// When reading fails.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
+}
+
+/// How a source is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// A data directory whose server is stopped: nothing in it may move.
+    StoppedDirectory,
+    /// A running server, over SQL: it goes on working.
+    LiveServer,
+}
+
+/// How far a live server's WAL reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Everything before this is on the server's disk. A primary's flush position; for a standby
+    /// its control file's minimum recovery point says more, and this is what it has replayed.
+    pub lsn: Lsn,
+    /// Whether the server is a standby.
+    pub in_recovery: bool,
+}
+
+/// A part of a file to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The file.
+    pub path: ClusterPath,
+    /// The first byte.
+    pub offset: u64,
+    /// How many bytes; to the file's end, as it is then, where none.
+    pub length: Option<u64>,
+}
+
+/// Takes what a source delivers for a list of requests; `index` is the request's place in it.
+///
+/// A request is delivered by any number of calls with rising offsets, in the order of the
+/// requests. A file that ends early gives less than was asked for.
+pub trait Sink {
+    /// Bytes of the file from `offset` on.
+    ///
+    /// # Errors
+    /// When they cannot be taken; the fetch then ends with this error.
+    fn bytes(&mut self, index: usize, offset: u64, data: &[u8]) -> Result<()>;
+
+    /// The open file itself, from which the sink takes what the request asks for.
+    ///
+    /// # Errors
+    /// When it cannot be taken; the fetch then ends with this error.
+    fn file(&mut self, index: usize, file: BorrowedFd<'_>) -> Result<()>;
+
+    /// The file does not exist any more.
+    ///
+    /// # Errors
+    /// When that is not acceptable; the fetch then ends with this error.
+    fn gone(&mut self, index: usize) -> Result<()>;
+}
+
+/// The cluster to follow.
+pub trait Source: ClusterReader {
+    /// How it is reached.
+    fn kind(&self) -> SourceKind;
+
+    /// Where it is, for people: a path, or connection settings without secrets.
+    fn address(&self) -> String;
+
+    /// Which directories of this machine's file systems it consists of; none for a server.
+    fn directories(&self) -> Vec<DirectoryId>;
+
+    /// What `primary_conninfo` must say to follow it, for a server of this major; none for a
+    /// stopped directory.
+    fn primary_conninfo(&self, major: Major) -> Option<String>;
+
+    /// How far its WAL reaches; none for a stopped directory, whose control file tells.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    fn position(&mut self) -> Result<Option<Position>>;
+
+    /// Delivers parts of files, in the order of `requests`.
+    ///
+    /// # Errors
+    /// When reading fails, or the sink refuses.
+    fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()>;
+}

@@ -1,0 +1,163 @@
+//! Which paths of a data directory mean something special.
+
+use super::STATE_DIRECTORY;
+use crate::types::{ClusterPath, WalFileName, WalSegmentSize};
+
+/// Files that are left out wherever they are, by exact name (pg_rewind's `excludeFiles`).
+const EXCLUDED_NAMES: [&[u8]; 7] = [
+    b"postgresql.auto.conf.tmp",
+    b"current_logfiles.tmp",
+    b"backup_label",
+    b"tablespace_map",
+    b"backup_manifest",
+    b"postmaster.pid",
+    b"postmaster.opts",
+];
+
+/// Directories whose content is left out, at any depth; the directory itself is not
+/// (pg_rewind's `excludeDirContents`).
+const EXCLUDED_CONTENTS: [&[u8]; 7] =
+    [b"pg_stat_tmp", b"pg_replslot", b"pg_dynshmem", b"pg_notify", b"pg_serial", b"pg_snapshots", b"pg_subtrans"];
+
+/// What a rule says about a path before both sides are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathRule {
+    /// Compared like any other.
+    Compare,
+    /// The control file, which the last step of an apply writes.
+    ControlFile,
+    /// The state of an apply of this program.
+    OwnState,
+    /// A file that an operating system puts beside others; pg_rewind leaves it alone.
+    Foreign,
+    /// Of no use to another server: not fetched, and removed where it is.
+    Excluded,
+}
+
+/// The rule for a path.
+#[must_use]
+pub fn rule_of(path: &ClusterPath) -> PathRule {
+    let name = path.file_name();
+    if path.as_bytes() == b"global/pg_control" {
+        PathRule::ControlFile
+    } else if is_own_state(path) {
+        PathRule::OwnState
+    } else if contains(path.as_bytes(), b".DS_Store") {
+        PathRule::Foreign
+    } else if contains(path.as_bytes(), b"/pgsql_tmp")
+        || EXCLUDED_NAMES.contains(&name)
+        || name.starts_with(b"pg_internal.init")
+        || EXCLUDED_CONTENTS.iter().any(|directory| path.below(directory).is_some())
+    {
+        PathRule::Excluded
+    } else {
+        PathRule::Compare
+    }
+}
+
+/// Whether a path is, or lies in, a state directory: at the top of the data directory, of
+/// `pg_wal` or of a tablespace's location.
+fn is_own_state(path: &ClusterPath) -> bool {
+    let parts: Vec<&[u8]> = path.components().take(3).collect();
+    let name = STATE_DIRECTORY.as_bytes();
+    match parts.as_slice() {
+        [first, ..] if *first == name => true,
+        [b"pg_wal", second, ..] => *second == name,
+        [b"pg_tblspc", _, third] => *third == name,
+        _ => false,
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// What a path in `pg_wal` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalPath {
+    /// A segment.
+    Segment(WalFileName),
+    /// A segment that a promotion cut short, `<segment>.partial`.
+    Partial,
+    /// A timeline history.
+    History,
+    /// `archive_status/<segment>.ready` or `.done`.
+    SegmentStatus(WalFileName),
+    /// Anything else.
+    Other,
+}
+
+/// Classifies a path; `None` outside `pg_wal`.
+#[must_use]
+pub fn wal_path(path: &ClusterPath, size: WalSegmentSize) -> Option<WalPath> {
+    let name = path.below(b"pg_wal")?;
+    let kind = if let Some(segment) = WalFileName::parse(name, size) {
+        WalPath::Segment(segment)
+    } else if name.strip_suffix(b".partial").is_some_and(|segment| WalFileName::parse(segment, size).is_some()) {
+        WalPath::Partial
+    } else if is_history(name) {
+        WalPath::History
+    } else {
+        let status = name.strip_prefix(b"archive_status/");
+        let segment = status.and_then(|s| s.strip_suffix(b".ready").or(s.strip_suffix(b".done")));
+        let segment = segment.and_then(|name| WalFileName::parse(name, size));
+        segment.map_or(WalPath::Other, WalPath::SegmentStatus)
+    };
+    Some(kind)
+}
+
+fn is_history(name: &[u8]) -> bool {
+    let hex = |b: &u8| b.is_ascii_digit() || (b'A'..=b'F').contains(b);
+    name.strip_suffix(b".history").is_some_and(|digits| digits.len() == 8 && digits.iter().all(hex))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_pg_rewinds() {
+        use PathRule::{Compare, ControlFile, Excluded, Foreign, OwnState};
+        let cases = [
+            ("global/pg_control", ControlFile),
+            ("base/5/16384", Compare),
+            ("backup_label", Excluded),
+            ("backup_label.old", Compare),
+            ("base/5/backup_label", Excluded),
+            ("base/5/pg_internal.init.123", Excluded),
+            ("global/pg_internal.init", Excluded),
+            ("base/pgsql_tmp", Excluded),
+            ("base/pgsql_tmp/pgsql_tmp1.0", Excluded),
+            ("pgsql_tmp", Compare),
+            ("pg_replslot", Compare),
+            ("pg_replslot/a/state", Excluded),
+            ("pg_replslots/a", Compare),
+            ("pg_stat_tmp/db_0.stat", Excluded),
+            ("postmaster.pid", Excluded),
+            ("sub/.DS_Store", Foreign),
+            (".pg_unfork", OwnState),
+            (".pg_unfork/state.json", OwnState),
+            ("pg_wal/.pg_unfork/x", OwnState),
+            ("pg_tblspc/16400/.pg_unfork", OwnState),
+            ("base/.pg_unfork", Compare),
+        ];
+        for (path, rule) in cases {
+            assert_eq!(rule_of(&ClusterPath::new(path.as_bytes()).unwrap()), rule, "{path}");
+        }
+    }
+
+    #[test]
+    fn wal_names() {
+        let size = WalSegmentSize::new(16 << 20).unwrap();
+        let kind = |path: &str| wal_path(&ClusterPath::new(path.as_bytes()).unwrap(), size);
+        assert!(matches!(kind("pg_wal/000000010000000000000003"), Some(WalPath::Segment(_))));
+        assert_eq!(kind("pg_wal/000000010000000000000003.partial"), Some(WalPath::Partial));
+        assert_eq!(kind("pg_wal/00000002.history"), Some(WalPath::History));
+        assert!(matches!(kind("pg_wal/archive_status/000000010000000000000003.done"), Some(WalPath::SegmentStatus(_))));
+        assert_eq!(kind("pg_wal/archive_status/00000002.history.ready"), Some(WalPath::Other));
+        assert_eq!(kind("pg_wal/000000010000000000000003.00000028.backup"), Some(WalPath::Other));
+        assert_eq!(kind("pg_wal/xlogtemp.77"), Some(WalPath::Other));
+        assert_eq!(kind("base/1"), None);
+    }
+}

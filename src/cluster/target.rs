@@ -1,0 +1,100 @@
+//! What an apply does to a target, one operation each.
+//!
+//! Everything that writes below a target passes these traits, so tests can count, fail or forget
+//! each operation.
+
+use std::os::fd::BorrowedFd;
+
+use super::FileEntry;
+use crate::error::Result;
+use crate::types::ClusterPath;
+
+/// Who owns what an apply makes, and with which permissions; from the data directory itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Permission bits of new directories: 0700, or 0750 where the group may read.
+    pub directory_mode: u32,
+    /// Permission bits of new files: 0600, or 0640 where the group may read.
+    pub file_mode: u32,
+}
+
+/// The data directory to change. Paths never leave it: no symlink is followed but those at
+/// `pg_wal` and in `pg_tblspc` that the target had when it was opened.
+pub trait TargetStore {
+    /// The modes of what is made.
+    fn owner(&self) -> Owner;
+
+    /// What is at `path`; `None` where nothing is.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn entry(&self, path: &ClusterPath) -> Result<Option<FileEntry>>;
+
+    /// Makes a directory; one that is there already is fine.
+    ///
+    /// # Errors
+    /// When it cannot be made, or something else is there.
+    fn create_directory(&mut self, path: &ClusterPath) -> Result<()>;
+
+    /// Makes a symlink; the same link being there already is fine.
+    ///
+    /// # Errors
+    /// When it cannot be made, or something else is there.
+    fn create_symlink(&mut self, path: &ClusterPath, text: &[u8]) -> Result<()>;
+
+    /// Begins a new content for the file at `path`, beside the old one.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    fn create_file(&mut self, path: &ClusterPath) -> Result<Box<dyn NewFile>>;
+
+    /// Opens a file that is there, to change parts of it.
+    ///
+    /// # Errors
+    /// When it cannot be opened for writing, or is no regular file.
+    fn open_file(&mut self, path: &ClusterPath) -> Result<Box<dyn PatchFile>>;
+
+    /// Cuts a file down to `size` bytes; one that is shorter already is left.
+    ///
+    /// # Errors
+    /// When that fails.
+    fn truncate(&mut self, path: &ClusterPath, size: u64) -> Result<()>;
+
+    /// Removes a file, a symlink or an empty directory; nothing being there is fine. Says
+    /// whether it is gone: a directory that is not empty stays.
+    ///
+    /// # Errors
+    /// When that fails.
+    fn remove(&mut self, path: &ClusterPath) -> Result<bool>;
+
+    /// Makes everything durable that was changed since the last call.
+    ///
+    /// # Errors
+    /// When the system cannot do that.
+    fn sync(&mut self, progress: &dyn crate::progress::Progress) -> Result<()>;
+}
+
+/// Bytes that can be written at a position.
+pub trait PatchFile {
+    /// Writes all of `data` at `offset`.
+    ///
+    /// # Errors
+    /// When not all of it can be written.
+    fn write_at(&mut self, data: &[u8], offset: u64) -> Result<()>;
+
+    /// Copies up to `length` bytes at the same `offset` from `source`, inside the kernel where
+    /// it can. Gives how many there were: fewer where the source ends.
+    ///
+    /// # Errors
+    /// When reading or writing fails.
+    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64) -> Result<u64>;
+}
+
+/// A file that is not in its place yet.
+pub trait NewFile: PatchFile {
+    /// Puts the file in its place, over what was there, whose owner and permissions it takes.
+    ///
+    /// # Errors
+    /// When that fails; the old file is then untouched.
+    fn commit(self: Box<Self>) -> Result<()>;
+}

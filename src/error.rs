@@ -1,0 +1,117 @@
+//! The one error type that leaves the library, and what it means for the caller.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// What a failure means for the person or the pipeline that ran the command.
+///
+/// "Written" means: below the target's data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Something failed; nothing was written.
+    Failure,
+    /// The plan does not describe this target or this source any more; nothing was written.
+    Stale,
+    /// A precondition is not met, or the wish is impossible; nothing was written.
+    Precondition,
+    /// Interrupted or failed after the first write.
+    Incomplete,
+    /// Half done, and this plan can never finish.
+    DeadEnd,
+    /// The command line is wrong.
+    Usage,
+}
+
+/// A failure: what failed, on what, why, and what to do about it.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    hints: Vec<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The library's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of this kind that says `message` (lower case, no full stop).
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hints: Vec::new(), source: None }
+    }
+
+    /// Something failed that should not have: I/O, a damaged file.
+    pub fn failure(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Failure, message)
+    }
+
+    /// A precondition is not met.
+    pub fn precondition(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Precondition, message)
+    }
+
+    /// The plan does not fit what was found.
+    pub fn stale(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Stale, message)
+    }
+
+    /// The same error with its cause.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(cause.into());
+        self
+    }
+
+    /// The same error with a sentence that says what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The same error with another meaning for the caller.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// What the failure means for the caller.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What to do about it, a sentence each.
+    #[must_use]
+    pub fn hints(&self) -> &[String] {
+        &self.hints
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+/// Adds what was being done, and to what, to an error that does not know it.
+pub trait Context<T> {
+    /// The error becomes the cause of a failure that says `message`.
+    ///
+    /// # Errors
+    /// The wrapped error.
+    fn context(self, message: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for std::result::Result<T, E> {
+    fn context(self, message: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|cause| Error::failure(message()).because(cause))
+    }
+}

@@ -1,0 +1,47 @@
+//! `backup_label`: from where a server must replay when it starts on a rewound directory.
+
+use crate::types::{Lsn, TimelineId, WalFileName, WalSegmentSize, SegmentNumber};
+
+/// The label that a rewind leaves, with pg_rewind's exact lines.
+///
+/// `BACKUP FROM` is always `standby`, whatever the source: then the server takes the control
+/// file's minimum recovery point as the end of the backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupLabel {
+    /// Where replay begins: the redo position of the checkpoint.
+    pub start: Lsn,
+    /// The timeline of the checkpoint.
+    pub timeline: TimelineId,
+    /// Where the checkpoint's record is.
+    pub checkpoint: Lsn,
+}
+
+impl BackupLabel {
+    /// The file's text; `start_time` is free text in the server's eyes, local time with zone in
+    /// pg_rewind's.
+    #[must_use]
+    pub fn render(&self, size: WalSegmentSize, start_time: &str) -> String {
+        let file = WalFileName { timeline: self.timeline, segment: SegmentNumber::of(self.start, size) };
+        format!(
+            "START WAL LOCATION: {} (file {})\nCHECKPOINT LOCATION: {}\nBACKUP METHOD: pg_rewind\nBACKUP FROM: standby\nSTART TIME: {start_time}\n",
+            self.start,
+            file.text(size),
+            self.checkpoint,
+        )
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_are_pg_rewinds() {
+        let label = BackupLabel { start: Lsn::new(0x300_0028), timeline: TimelineId::new(2), checkpoint: Lsn::new(0x300_0060) };
+        assert_eq!(
+            label.render(WalSegmentSize::new(1 << 20).unwrap(), "2026-03-01 10:00:00 UTC"),
+            "START WAL LOCATION: 0/3000028 (file 000000020000000000000030)\nCHECKPOINT LOCATION: 0/3000060\nBACKUP METHOD: pg_rewind\nBACKUP FROM: standby\nSTART TIME: 2026-03-01 10:00:00 UTC\n"
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! PostgreSQL's on-disk formats: bytes in, values out.
+//!
+//! Every decoder here takes a slice and gives a value or an error that names what was expected,
+//! what was found and where. None panics on any input, and none uses more memory than a small
+//! multiple of its input. What differs between majors stands in one row per major
+//! ([`major::MajorFacts`]).
+
+mod backup_label;
+mod bytes;
+mod control_file;
+mod history;
+pub mod major;
+mod page_checksum;
+pub mod wal;
+
+pub use backup_label::BackupLabel;
+pub use control_file::{
+    CONTROL_FILE_SIZE, Checkpoint, ControlFile, ControlFileError, ControlFileHeader, ControlFileSettings, DbState,
+};
+pub use history::{HistoryError, parse_history};
+pub use major::{Major, MajorFacts};
+pub use page_checksum::page_checksum;
+
+#[cfg(test)]
+pub(crate) use control_file::tests::sample as control_file_sample;

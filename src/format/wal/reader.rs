@@ -1,0 +1,274 @@
+//! From WAL pages to WAL records.
+
+use std::ops::ControlFlow;
+
+use super::super::bytes::{u32_at, u64_at};
+use super::error::{WalError, WalProblem};
+use super::page::{PageHeader, WalFormat};
+use super::record::{BlockReference, RECORD_HEADER, Record, RecordHeader, parse_content};
+use super::resource_manager::{XLOG, XLOG_OVERWRITE_CONTRECORD, XLOG_SWITCH};
+use crate::types::{Lsn, TimelineId};
+
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the record that begins at this position.
+    Record(Lsn),
+    /// At the first record that begins on or after the page at this position: what a record from
+    /// before leaves on it is passed over. A segment can so be read without the one before it.
+    FirstOf(Lsn),
+}
+
+/// Reads records out of pages that the caller feeds to it, in order.
+///
+/// Opens nothing and holds no page: a record inside one page is parsed where it lies; only one
+/// that crosses pages is put together in a buffer, which grows as its pages arrive. Every record
+/// is checked (length, resource manager, link to the record before, CRC, inner headers) before the
+/// visitor sees it. A record torn by a crash and voided by the server afterwards
+/// (`XLOG_OVERWRITE_CONTRECORD`) is passed over, as the server does.
+#[derive(Debug)]
+pub struct WalReader {
+    format: WalFormat,
+    next_page: Lsn,
+    previous: Option<Lsn>,
+    timeline: TimelineId,
+    state: State,
+    /// The bytes so far of a record that crosses pages.
+    torn: Vec<u8>,
+    blocks: Vec<BlockReference>,
+}
+
+/// What the next page must begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A record begins at this position, or behind the page header that stands there.
+    RecordAt(Lsn),
+    /// The rest of a record that this reader does not want, if any.
+    PassOver,
+    /// More of the record that began at `lsn`.
+    Continue { lsn: Lsn, total_length: u32 },
+    /// A torn record that began at `torn` is void; the record that says so comes first.
+    Overwritten { at: Lsn, torn: Lsn },
+}
+
+impl WalReader {
+    /// A reader that begins at `start`; feed it the page that holds that position first.
+    #[must_use]
+    pub fn new(format: WalFormat, start: Start) -> Self {
+        let (lsn, state) = match start {
+            Start::Record(lsn) => (lsn, State::RecordAt(lsn)),
+            Start::FirstOf(page) => (page, State::PassOver),
+        };
+        Self {
+            format,
+            next_page: lsn.start_of(format.page_size()),
+            previous: None,
+            timeline: TimelineId::default(),
+            state,
+            torn: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// The position of the page that must be fed next.
+    #[must_use]
+    pub fn next_page(&self) -> Lsn {
+        self.next_page
+    }
+
+    /// Where the next record begins, once the reader stands between two records.
+    #[must_use]
+    pub fn position(&self) -> Option<Lsn> {
+        match self.state {
+            State::RecordAt(lsn) => Some(lsn),
+            State::PassOver | State::Continue { .. } | State::Overwritten { .. } => None,
+        }
+    }
+
+    /// Reads the records in `pages`, whole pages from [`WalReader::next_page`] on.
+    ///
+    /// `visit` sees each record once, in order, and may end the reading; then the rest of `pages`
+    /// is not looked at and the reader must not be fed again.
+    ///
+    /// # Errors
+    /// [`WalError`] at the first page or record that is not valid; `visit` has then seen every
+    /// valid record before it.
+    pub fn feed<B>(
+        &mut self,
+        pages: &[u8],
+        mut visit: impl FnMut(&Record<'_>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, WalError> {
+        let size = self.format.geometry.wal_page_size as usize;
+        if !pages.len().is_multiple_of(size) {
+            return Err(WalProblem::PartialPage(pages.len()).at(self.next_page));
+        }
+        for page in pages.chunks_exact(size) {
+            let address = self.next_page;
+            self.next_page = address.plus(self.format.page_size());
+            if matches!(self.state, State::RecordAt(lsn) if lsn >= self.next_page) {
+                // Behind a segment switch: unused.
+                continue;
+            }
+            let header = self.format.page_header(page, address)?;
+            if header.timeline < self.timeline {
+                return Err(WalProblem::TimelineFalls { found: header.timeline, before: self.timeline }.at(address));
+            }
+            self.timeline = header.timeline;
+            if let ControlFlow::Break(value) = self.read_page(page, address, header, &mut visit)? {
+                return Ok(ControlFlow::Break(value));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn read_page<B>(
+        &mut self,
+        page: &[u8],
+        address: Lsn,
+        header: PageHeader,
+        visit: &mut impl FnMut(&Record<'_>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, WalError> {
+        let body = address.plus(header.length as u64);
+        match self.state {
+            State::RecordAt(lsn) => self.begin_page(lsn, address, body, header)?,
+            State::PassOver => self.pass_over(address, body, header),
+            State::Continue { lsn, .. } if header.voids_torn_record => {
+                self.torn.clear();
+                self.state = State::Overwritten { at: body, torn: lsn };
+            }
+            State::Continue { lsn, total_length } => {
+                if let ControlFlow::Break(value) = self.continue_record(page, address, header, (lsn, total_length), visit)? {
+                    return Ok(ControlFlow::Break(value));
+                }
+            }
+            State::Overwritten { .. } => {}
+        }
+        self.read_records(page, address, visit)
+    }
+
+    /// Checks that a record can begin at `lsn`, which lies on this page.
+    fn begin_page(&mut self, lsn: Lsn, address: Lsn, body: Lsn, header: PageHeader) -> Result<(), WalError> {
+        if lsn == address {
+            self.state = State::RecordAt(body);
+        } else if lsn < body {
+            return Err(WalProblem::NoRecordStart.at(lsn));
+        }
+        let start = if lsn == address { body } else { lsn };
+        if start == body && header.remaining != 0 {
+            return Err(WalProblem::Continuation { expected: 0, found: header.remaining }.at(address));
+        }
+        Ok(())
+    }
+
+    fn pass_over(&mut self, address: Lsn, body: Lsn, header: PageHeader) {
+        let page_end = address.plus(self.format.page_size());
+        let end = body.plus(u64::from(header.remaining)).aligned();
+        if end < page_end || header.remaining == 0 {
+            self.state = State::RecordAt(end);
+        } else if body.plus(u64::from(header.remaining)) <= page_end {
+            self.state = State::RecordAt(page_end);
+        }
+    }
+
+    /// Takes this page's part of a record; visits the record once it is whole.
+    fn continue_record<B>(
+        &mut self,
+        page: &[u8],
+        address: Lsn,
+        header: PageHeader,
+        (lsn, total_length): (Lsn, u32),
+        visit: &mut impl FnMut(&Record<'_>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, WalError> {
+        let missing = u64::from(total_length).saturating_sub(self.torn.len() as u64);
+        if u64::from(header.remaining) != missing {
+            return Err(WalProblem::Continuation { expected: missing, found: header.remaining }.at(address));
+        }
+        let body = page.get(header.length..).unwrap_or_default();
+        let part = body.get(..header.remaining as usize).unwrap_or(body);
+        self.torn.extend_from_slice(part);
+        if (part.len() as u64) < missing {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let end = address.plus(header.length as u64).plus(part.len() as u64).aligned();
+        let bytes = std::mem::take(&mut self.torn);
+        let flow = self.finish_record(&bytes, lsn, end, visit);
+        self.torn = bytes;
+        self.torn.clear();
+        flow
+    }
+
+    /// Reads the records that begin on this page.
+    fn read_records<B>(
+        &mut self,
+        page: &[u8],
+        address: Lsn,
+        visit: &mut impl FnMut(&Record<'_>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, WalError> {
+        loop {
+            let (State::RecordAt(lsn) | State::Overwritten { at: lsn, .. }) = self.state else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            let offset = lsn.since(address);
+            if offset >= page.len() as u64 {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let rest = page.get(offset as usize..).unwrap_or_default();
+            let total_length = u32_at(rest, 0).unwrap_or(0);
+            if (total_length as usize) < RECORD_HEADER {
+                return Err(WalProblem::Length(total_length).at(lsn));
+            }
+            let Some(bytes) = rest.get(..total_length as usize) else {
+                return self.tear(rest, lsn, total_length);
+            };
+            let end = lsn.plus(u64::from(total_length)).aligned();
+            if let ControlFlow::Break(value) = self.finish_record(bytes, lsn, end, visit)? {
+                return Ok(ControlFlow::Break(value));
+            }
+        }
+    }
+
+    /// Keeps the part of a record that its first page holds.
+    fn tear<B>(&mut self, part: &[u8], lsn: Lsn, total_length: u32) -> Result<ControlFlow<B>, WalError> {
+        if part.len() >= RECORD_HEADER {
+            RecordHeader::parse(part, lsn, self.previous, self.format.facts)?;
+        }
+        self.torn.clear();
+        self.torn.extend_from_slice(part);
+        self.state = State::Continue { lsn, total_length };
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Checks a whole record and shows it to the visitor.
+    fn finish_record<B>(
+        &mut self,
+        bytes: &[u8],
+        lsn: Lsn,
+        end: Lsn,
+        visit: &mut impl FnMut(&Record<'_>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, WalError> {
+        let facts = self.format.facts;
+        let header = RecordHeader::parse(bytes, lsn, self.previous, facts)?;
+        header.check_crc(bytes, lsn)?;
+        let content = bytes.get(RECORD_HEADER..).unwrap_or_default();
+        let main_data = parse_content(content, facts, self.format.geometry.block_size, &mut self.blocks)
+            .map_err(|problem| WalProblem::Headers(problem).at(lsn))?;
+        let mut record = Record { lsn, end, header, blocks: &self.blocks, main_data };
+        if let State::Overwritten { torn, .. } = self.state {
+            check_overwrite(&record, torn)?;
+        }
+        if header.resource_manager == XLOG && record.operation() == XLOG_SWITCH {
+            let size = self.format.geometry.wal_segment_size.bytes();
+            record.end = end.plus(size - 1).start_of(size);
+        }
+        self.previous = Some(lsn);
+        self.state = State::RecordAt(record.end);
+        Ok(visit(&record))
+    }
+}
+
+/// Checks that `record` says that the record torn at `torn` is void.
+fn check_overwrite(record: &Record<'_>, torn: Lsn) -> Result<(), WalError> {
+    let is_overwrite = record.header.resource_manager == XLOG && record.operation() == XLOG_OVERWRITE_CONTRECORD;
+    let names = u64_at(record.main_data, 0).map(Lsn::new);
+    if is_overwrite && names == Some(torn) { Ok(()) } else { Err(WalProblem::NotOverwritten.at(record.lsn)) }
+}

@@ -1,0 +1,112 @@
+//! What can be wrong with a connection string and with the environment that completes it.
+//!
+//! No error carries a value that the user wrote: a mistake in quoting can move part of a password
+//! into any value or even into a keyword. Errors give the keyword and the position instead.
+
+use std::fmt;
+
+/// Where a setting came from, for messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// The keyword stood in the connection string.
+    Option(&'static str),
+    /// The environment variable supplied the value.
+    Variable(&'static str),
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option(keyword) => write!(f, "connection option \"{keyword}\""),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+/// A connection string, or its environment, that cannot be used.
+///
+/// Positions count bytes from 1. No variant contains a value from the string, so every message may
+/// be logged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnInfoError {
+    /// The string holds a NUL byte, which libpq could not even receive.
+    #[error("the connection string has a NUL byte at position {at}")]
+    Nul {
+        /// Position of the byte.
+        at: usize,
+    },
+    /// A keyword is not followed by an equals sign.
+    #[error(
+        "missing \"=\" after the keyword at position {at} in the connection string \
+         (a value with spaces needs single quotes)"
+    )]
+    MissingEquals {
+        /// Position of the keyword.
+        at: usize,
+    },
+    /// A single quote is never closed.
+    #[error("unterminated quoted string in the connection string: the quote at position {at} is not closed")]
+    UnterminatedQuote {
+        /// Position of the opening quote.
+        at: usize,
+    },
+    /// The keyword is none of libpq's.
+    #[error("invalid connection option \"{name}\" at position {at}")]
+    UnknownKeyword {
+        /// The keyword, or `***` where it might be a piece of a password.
+        name: String,
+        /// Position of the keyword.
+        at: usize,
+    },
+    /// libpq knows the keyword, this program does not act on it yet.
+    #[error("{setting} is not supported yet")]
+    NotSupported {
+        /// The setting in question.
+        setting: Setting,
+    },
+    /// libpq knows the value, this program does not act on it yet.
+    #[error("{setting} has the value \"{value}\", which is not supported yet: {reason}")]
+    ValueNotSupported {
+        /// The setting in question.
+        setting: Setting,
+        /// The value, one of a closed list of words.
+        value: &'static str,
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// The value is not one that the setting can have.
+    #[error("invalid value of {setting}: expected {expected}")]
+    InvalidValue {
+        /// The setting in question.
+        setting: Setting,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// A comma-separated list of hosts, addresses or ports.
+    #[error("{setting} lists several servers, which is not supported yet: name exactly one")]
+    SeveralHosts {
+        /// The setting in question.
+        setting: Setting,
+    },
+    /// A variable cannot be read as text.
+    #[error("environment variable {name} is not valid UTF-8 or contains a NUL byte")]
+    VariableNotText {
+        /// Name of the variable.
+        name: &'static str,
+    },
+    /// The URI breaks a rule of its syntax.
+    #[error("invalid connection URI at position {at}: {problem}")]
+    Uri {
+        /// Position of the first byte that is wrong.
+        at: usize,
+        /// The rule.
+        problem: &'static str,
+    },
+    /// No user name was given and the operating system has none either.
+    #[error("no user name was given, and user ID {uid} has no entry in /etc/passwd")]
+    NoUserName {
+        /// Effective user ID of this process.
+        uid: u32,
+    },
+}

@@ -1,0 +1,139 @@
+//! libpq's connection keywords up to PostgreSQL 18, in libpq's order, and what becomes of each.
+
+/// What this program does with a keyword.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handling {
+    /// Acted on as libpq would (perhaps not for every value).
+    Understood,
+    /// Accepted without effect here, because it only matters to things this program never does:
+    /// Kerberos, TLS compression, an encoding other than UTF-8. Handed on to the standby.
+    Ignored,
+    /// Accepted and ignored by libpq 13, refused by later ones, so never handed on.
+    Obsolete,
+    /// Not supported yet. Empty and the values listed here mean the same as leaving it out, so they
+    /// are accepted (and dropped); anything else is an error.
+    NotYet {
+        /// Values that change nothing.
+        neutral: &'static [&'static str],
+        /// Whether libpq looks at the keyword only when TLS may be used.
+        tls: bool,
+    },
+}
+
+/// One connection keyword of libpq.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keyword {
+    /// The keyword as written in a connection string.
+    pub name: &'static str,
+    /// Environment variable with the default, if libpq has one.
+    pub variable: Option<&'static str>,
+    /// What becomes of it.
+    pub handling: Handling,
+}
+
+impl Keyword {
+    /// Whether the value is secret and must never be printed or stored.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        matches!(
+            self.name,
+            "password" | "sslpassword" | "scram_client_key" | "scram_server_key" | "oauth_client_secret"
+        )
+    }
+}
+
+const fn row(name: &'static str, variable: &'static str, handling: Handling) -> Keyword {
+    let variable = if variable.is_empty() { None } else { Some(variable) };
+    Keyword { name, variable, handling }
+}
+
+/// A keyword without support whose listed values are as good as its absence.
+const fn later(neutral: &'static [&'static str]) -> Handling {
+    Handling::NotYet { neutral, tls: false }
+}
+
+/// As [`later`], for a keyword that has no effect without TLS.
+const fn later_tls(neutral: &'static [&'static str]) -> Handling {
+    Handling::NotYet { neutral, tls: true }
+}
+
+use Handling::{Ignored, Obsolete, Understood};
+
+/// Every keyword of libpq 13 to 18, in the order of libpq 18 (`PQconninfoOptions`), with the two
+/// that libpq 13 still accepted where that version had them.
+pub const KEYWORDS: &[Keyword] = &[
+    row("authtype", "", Obsolete),
+    row("service", "PGSERVICE", later(&[])),
+    row("user", "PGUSER", Understood),
+    row("password", "PGPASSWORD", Understood),
+    row("passfile", "PGPASSFILE", Understood),
+    row("channel_binding", "PGCHANNELBINDING", Understood),
+    row("connect_timeout", "PGCONNECT_TIMEOUT", Understood),
+    row("dbname", "PGDATABASE", Understood),
+    row("host", "PGHOST", Understood),
+    row("hostaddr", "PGHOSTADDR", Understood),
+    row("port", "PGPORT", Understood),
+    row("client_encoding", "PGCLIENTENCODING", Ignored),
+    row("tty", "", Obsolete),
+    row("options", "PGOPTIONS", Understood),
+    row("application_name", "PGAPPNAME", Understood),
+    row("fallback_application_name", "", Understood),
+    row("keepalives", "", Understood),
+    row("keepalives_idle", "", Understood),
+    row("keepalives_interval", "", Understood),
+    row("keepalives_count", "", Understood),
+    row("tcp_user_timeout", "", Understood),
+    row("sslmode", "PGSSLMODE", Understood),
+    row("sslnegotiation", "PGSSLNEGOTIATION", later_tls(&["postgres"])),
+    row("sslcompression", "PGSSLCOMPRESSION", Ignored),
+    row("sslcert", "PGSSLCERT", later_tls(&[])),
+    row("sslkey", "PGSSLKEY", later_tls(&[])),
+    row("sslcertmode", "PGSSLCERTMODE", later_tls(&["disable", "allow"])),
+    row("sslpassword", "", later_tls(&[])),
+    row("sslrootcert", "PGSSLROOTCERT", later_tls(&[])),
+    row("sslcrl", "PGSSLCRL", later_tls(&[])),
+    row("sslcrldir", "PGSSLCRLDIR", later_tls(&[])),
+    row("sslsni", "PGSSLSNI", later_tls(&["0", "1"])),
+    row("requirepeer", "PGREQUIREPEER", later(&[])),
+    row("require_auth", "PGREQUIREAUTH", later(&[])),
+    row("min_protocol_version", "PGMINPROTOCOLVERSION", later(&["3.0"])),
+    row("max_protocol_version", "PGMAXPROTOCOLVERSION", later(&["3.0", "3.2", "latest"])),
+    row("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", later_tls(&["TLSv1.2"])),
+    row("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", later_tls(&[])),
+    row("gssencmode", "PGGSSENCMODE", Understood),
+    row("krbsrvname", "PGKRBSRVNAME", Ignored),
+    row("gsslib", "PGGSSLIB", Ignored),
+    row("gssdelegation", "PGGSSDELEGATION", later(&["0"])),
+    row("replication", "", later(&["false", "off", "no", "0"])),
+    row("target_session_attrs", "PGTARGETSESSIONATTRS", Understood),
+    row("load_balance_hosts", "PGLOADBALANCEHOSTS", later(&["disable"])),
+    row("scram_client_key", "", later(&[])),
+    row("scram_server_key", "", later(&[])),
+    row("oauth_issuer", "", later(&[])),
+    row("oauth_client_id", "", later(&[])),
+    row("oauth_client_secret", "", later(&[])),
+    row("oauth_scope", "", later(&[])),
+    row("sslkeylogfile", "", later_tls(&[])),
+];
+
+/// Position of a keyword in [`KEYWORDS`]. Keywords are case-sensitive, as in libpq.
+pub(super) fn find(name: &str) -> Option<usize> {
+    KEYWORDS.iter().position(|keyword| keyword.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_variables_are_unique() {
+        for (index, keyword) in KEYWORDS.iter().enumerate() {
+            assert_eq!(find(keyword.name), Some(index));
+            let twins =
+                KEYWORDS.iter().filter(|other| keyword.variable.is_some() && other.variable == keyword.variable);
+            assert!(twins.count() <= 1, "{}", keyword.name);
+        }
+        assert_eq!(find("User"), None);
+        assert_eq!(KEYWORDS.len(), 52);
+    }
+}

@@ -1,0 +1,9 @@
+//! pg_unfork (architecture below).
+#![allow(missing_docs)]
+pub mod cluster;
+pub mod error;
+pub mod format;
+pub mod manifest;
+pub mod plan;
+pub mod progress;
+pub mod types;

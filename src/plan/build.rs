@@ -1,0 +1,388 @@
+//! Making a plan: collect, decide, put together.
+
+use std::collections::BTreeSet;
+use std::error::Error as _;
+
+use crate::cluster::{FileEntry, Inventory, Source, Target};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::wal::WalFormat;
+use crate::format::DbState;
+use crate::manifest::{
+    Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded, Divergence as ForkPoint, FORMAT_VERSION,
+    Kept, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, SourceSide, TargetSide, Tool, Totals, Verdict, WalFetch,
+    WalPlace, WalPlan, WalRange,
+};
+use crate::progress::{Progress, Stage};
+use crate::types::{ClusterPath, Lsn, RelFilePaths, TimelineHistory, TimelineId};
+
+use super::changed_blocks::ChangedBlocks;
+use super::checks::{self, Preconditions, check};
+use super::decide::{Decision, DecisionContext, decide};
+use super::discarded::DiscardedWork;
+use super::divergence::{Divergence, common_ancestor};
+use super::facts::{Cluster, control_facts, read_control_file, read_history};
+use super::scan::{LastCheckpoint, WalScan};
+use super::wal_files::{SourceWal, WalNeeds};
+
+/// What changes a plan besides the two clusters.
+#[derive(Clone, Debug, Default)]
+pub struct PlanOptions {
+    /// Whether majors that are not released may be used.
+    pub allow_unreleased: bool,
+    /// Whether the target gets its recovery configuration (`-R`).
+    pub write_recovery_conf: bool,
+    /// The time of planning, RFC 3339 in UTC.
+    pub created: String,
+}
+
+/// Plans how `target` can follow `source`.
+///
+/// A wish that cannot be fulfilled gives a manifest, too: its verdict is
+/// [`Verdict::Impossible`], and the failed checks say why.
+///
+/// # Errors
+/// When a side cannot be read at all.
+pub fn make_plan(
+    target: &mut dyn Target,
+    source: &mut dyn Source,
+    options: &PlanOptions,
+    progress: &dyn Progress,
+) -> Result<Manifest> {
+    let first = |control, timeline| Cluster { control, history: TimelineHistory::new(&[], timeline) };
+    let target_control = read_control_file(target, "target")?;
+    let source_control = read_control_file(source, "source")?;
+    let (target_timeline, source_timeline) = (target_control.timeline(), source_control.timeline());
+    let mut planner = Planner {
+        target_facts: first(target_control, target_timeline),
+        source_facts: first(source_control, source_timeline),
+        checks: Vec::new(),
+        target,
+        source,
+        options,
+        progress,
+    };
+    planner.run_checks();
+    if planner.checks.iter().any(|check| check.status == CheckStatus::Fail) {
+        return planner.impossible();
+    }
+    match planner.plan() {
+        Err(error) if error.kind() == ErrorKind::Precondition => {
+            planner.checks.push(failed_check(&error));
+            planner.impossible()
+        }
+        outcome => outcome,
+    }
+}
+
+/// What a precondition that shows up on the way looks like among the checks.
+fn failed_check(error: &Error) -> Check {
+    let mut detail = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        detail = format!("{detail}: {inner}");
+        cause = inner.source();
+    }
+    let remedy = (!error.hints().is_empty()).then(|| error.hints().join("; "));
+    Check { detail, id: "rewind_is_possible".to_owned(), remedy, status: CheckStatus::Fail }
+}
+
+/// A plan in the making.
+struct Planner<'a> {
+    target: &'a mut dyn Target,
+    source: &'a mut dyn Source,
+    options: &'a PlanOptions,
+    progress: &'a dyn Progress,
+    target_facts: Cluster,
+    source_facts: Cluster,
+    checks: Vec<Check>,
+}
+
+/// What is known about a fork once the target's WAL has been read.
+struct Fork {
+    divergence: Divergence,
+    target_end: Lsn,
+    last: LastCheckpoint,
+    source_end: Lsn,
+}
+
+impl Planner<'_> {
+    fn run_checks(&mut self) {
+        let conditions = Preconditions {
+            target: &self.target_facts.control,
+            source: &self.source_facts.control,
+            kind: self.source.kind(),
+            allow_unreleased: self.options.allow_unreleased,
+        };
+        self.checks = checks::run(&conditions);
+        let (ours, theirs) = (self.target.directories(), self.source.directories());
+        let shared = ours.iter().find_map(|a| {
+            let same = theirs.iter().find(|b| (a.device, a.inode) == (b.device, b.inode))?;
+            Some(format!("the target's {} is the source's {}", a.name, same.name))
+        });
+        self.checks.push(check(
+            "separate_directories",
+            shared.is_none(),
+            shared.unwrap_or_else(|| "target and source share no directory".to_owned()),
+            "name two different clusters; tablespaces must not share their locations either",
+        ));
+    }
+
+    fn plan(&mut self) -> Result<Manifest> {
+        self.target_facts.history = read_history(self.target, self.target_facts.control.timeline(), "target")?;
+        self.source_facts.history = read_history(self.source, self.source_facts.control.timeline(), "source")?;
+        let divergence = common_ancestor(&self.source_facts.history, &self.target_facts.history).ok_or_else(|| {
+            Error::precondition("the histories of target and source share no timeline")
+                .hint("the target cannot be brought back; make it anew from a base backup")
+        })?;
+        let target_end = self.target_end(divergence)?;
+        if target_end.is_none_or(|end| end <= divergence.lsn) {
+            return self.not_needed(target_end);
+        }
+        self.rewind(divergence, target_end.unwrap_or_default())
+    }
+
+    /// The end of the target's WAL; none where both are on one timeline and nobody needs it.
+    fn target_end(&self, divergence: Divergence) -> Result<Option<Lsn>> {
+        if divergence.lsn == Lsn::MAX {
+            return Ok(None);
+        }
+        let control = &self.target_facts.control;
+        let location = control.checkpoint_location();
+        let end = self.scan().record_at(location, |record| record.end)?;
+        Ok(Some(end.max(control.min_recovery_point())))
+    }
+
+    fn scan(&self) -> WalScan<'_> {
+        let format = WalFormat::of(&self.target_facts.control);
+        WalScan::new(&*self.target, format, &self.target_facts.history)
+    }
+
+    fn rewind(&mut self, divergence: Divergence, target_end: Lsn) -> Result<Manifest> {
+        let last = self.scan().last_checkpoint_before(divergence.lsn)?;
+        let source_end = self.source_end()?;
+        let source_files = self.source.list(self.progress)?;
+        let target_files = self.target.list(self.progress)?;
+        let fork = Fork { divergence, target_end, last, source_end };
+        let (changed, discarded) = self.read_wal(&fork, &source_files, &target_files)?;
+        let label = self.label(&fork.last.checkpoint);
+        let wal = self.wal_needs(&fork, label.start);
+        let context = DecisionContext { relations: &self.relation_paths(), changed: &changed, wal: &wal };
+        let (actions, kept) = decide_all(&source_files, &target_files, &context)?;
+        let wal_plan = self.wal_plan(&fork, &wal, &source_files, &target_files);
+        self.check_wal(&wal_plan);
+        let mut manifest = self.manifest(Verdict::Rewind, Some(target_end))?;
+        let block_size = self.target_facts.control.geometry().block_size;
+        manifest.totals = Totals::of(&actions, block_size);
+        manifest.actions = actions;
+        manifest.kept = kept;
+        manifest.backup_label = Some(label);
+        manifest.checkpoint = Some(fork.last.checkpoint);
+        manifest.control_file = Some(self.control_file_plan());
+        manifest.discarded = Some(discarded);
+        manifest.divergence = Some(ForkPoint { lsn: divergence.lsn, timeline: divergence.timeline });
+        manifest.source.wal_end = Some(source_end);
+        manifest.wal = Some(wal_plan);
+        Ok(manifest)
+    }
+
+    fn relation_paths(&self) -> RelFilePaths {
+        let control = &self.target_facts.control;
+        RelFilePaths::new(control.facts().major.number(), control.header().catalog_version)
+    }
+
+    /// How far the source's WAL reaches, as far as the target must replay it.
+    fn source_end(&mut self) -> Result<Lsn> {
+        let position = self.source.position()?;
+        Ok(end_of_source(&self.source_facts, position.map(|p| (p.lsn, p.in_recovery))).0)
+    }
+
+    /// Reads the target's WAL from the last common checkpoint's record to its end.
+    fn read_wal(&self, fork: &Fork, source: &Inventory, target: &Inventory) -> Result<(ChangedBlocks, Discarded)> {
+        let control = &self.target_facts.control;
+        let geometry = control.geometry();
+        let paths = self.relation_paths();
+        let shared = target.iter().filter_map(|(path, entry)| {
+            let blocks = entry.size()?.min(source.get(path)?.size()?) / u64::from(geometry.block_size);
+            Some((paths.parse(path)?, u32::try_from(blocks).unwrap_or(u32::MAX)))
+        });
+        let mut changed = ChangedBlocks::new(control.facts(), geometry.relation_segment_blocks, shared);
+        let mut discarded = DiscardedWork::after(fork.divergence.lsn);
+        let start = fork.last.checkpoint.lsn;
+        self.progress.begin(Stage::ScanWal, Some(fork.target_end.since(start)));
+        let scanned = self.scan().through(start, fork.target_end, self.progress, |record| {
+            discarded.record(record);
+            changed.record(record).map_err(|error| {
+                Error::precondition("the target's WAL cannot be understood").because(error).hint(
+                    "a resource manager of an extension wrote it; the target needs a new base backup",
+                )
+            })
+        });
+        self.progress.end();
+        scanned?;
+        Ok((changed, discarded.finish(fork.target_end)))
+    }
+
+    /// Where replay begins: at the last common checkpoint, or before it where the source, a
+    /// standby, has not had its own restart point there yet.
+    fn label(&self, common: &CommonCheckpoint) -> LabelPlan {
+        let source = self.source_facts.control.checkpoint();
+        let (start, timeline, checkpoint) = if source.redo < common.redo {
+            (source.redo, source.timeline, self.source_facts.control.checkpoint_location())
+        } else {
+            (common.redo, common.timeline, common.lsn)
+        };
+        LabelPlan { checkpoint, start, start_time: Rule { rule: RuleName::Now }, timeline }
+    }
+
+    fn wal_needs(&self, fork: &Fork, redo: Lsn) -> WalNeeds {
+        // A record that begins before the end may reach into the page after it.
+        let page = u64::from(self.target_facts.control.geometry().wal_page_size);
+        WalNeeds {
+            source: SourceWal { history: self.source_facts.history.clone(), redo, end: fork.source_end.plus(page) },
+            fork: fork.divergence.lsn,
+            walked: fork.last.segments.iter().copied().collect::<BTreeSet<_>>(),
+            size: self.target_facts.control.geometry().wal_segment_size,
+        }
+    }
+
+    fn wal_plan(&self, fork: &Fork, wal: &WalNeeds, source: &Inventory, target: &Inventory) -> WalPlan {
+        let is_file = |side: &Inventory, path: &ClusterPath| side.get(path).is_some_and(|entry| entry.size().is_some());
+        // The page of grace matters for copying, not for what must be there.
+        let mut needed = wal.clone();
+        needed.source.end = fork.source_end;
+        WalPlan {
+            fetch: WalFetch {
+                from: fork.source_end,
+                through: Rule { rule: RuleName::SourceEnd },
+                timeline: self.source_facts.control.timeline(),
+            },
+            scanned: WalRange { from: fork.last.checkpoint.lsn, through: fork.target_end },
+            segments: needed.segments(&|path| is_file(target, path), &|path| is_file(source, path)),
+        }
+    }
+
+    /// Segments that neither side has must come from an archive.
+    fn check_wal(&mut self, wal: &WalPlan) {
+        let missing: Vec<&str> =
+            wal.segments.iter().filter(|s| s.place == WalPlace::Missing).map(|s| s.file.as_str()).collect();
+        let (detail, remedy, status) = if missing.is_empty() {
+            (format!("all {} WAL segments that replay reads are there", wal.segments.len()), None, CheckStatus::Pass)
+        } else {
+            let remedy = "the target needs a restore_command that has them, or cannot start";
+            let shown = missing.iter().take(10).copied().collect::<Vec<_>>().join(", ");
+            (format!("{} WAL segments are on neither side: {shown}", missing.len()), Some(remedy.to_owned()), CheckStatus::Warn)
+        };
+        self.checks.push(Check { detail, id: "replay_wal".to_owned(), remedy, status });
+    }
+
+    fn control_file_plan(&self) -> ControlFilePlan {
+        let end = Rule { rule: RuleName::SourceEnd };
+        let sets_time = self.target_facts.control.facts().rewind_sets_time;
+        ControlFilePlan {
+            base: RuleName::SourceAtApply,
+            set: ControlFileEdits {
+                min_recovery_point: end,
+                min_recovery_timeline: end,
+                state: DbState::InArchiveRecovery,
+                time: sets_time.then_some(Rule { rule: RuleName::Now }),
+            },
+        }
+    }
+
+    fn not_needed(&mut self, target_end: Option<Lsn>) -> Result<Manifest> {
+        self.manifest(Verdict::NotNeeded, target_end)
+    }
+
+    fn impossible(&mut self) -> Result<Manifest> {
+        self.manifest(Verdict::Impossible, None)
+    }
+
+    /// A manifest with everything that each verdict has.
+    fn manifest(&mut self, verdict: Verdict, target_end: Option<Lsn>) -> Result<Manifest> {
+        let major = |cluster: &Cluster| cluster.control.facts().major;
+        let recovery = self.options.write_recovery_conf.then(|| self.source.primary_conninfo(major(&self.target_facts)));
+        let recovery = recovery.flatten().map(|primary_conninfo| RecoveryPlan { primary_conninfo, standby_signal: true });
+        let roots = self.target.roots().into_iter().map(|(path, link)| Root { link, path }).collect();
+        Ok(Manifest {
+            actions: Vec::new(),
+            applyable: verdict != Verdict::Impossible,
+            backup_label: None,
+            checkpoint: None,
+            checks: self.checks.clone(),
+            control_file: None,
+            created: self.options.created.clone(),
+            digest: String::new(),
+            discarded: None,
+            divergence: None,
+            format_version: FORMAT_VERSION.to_owned(),
+            kept: Vec::new(),
+            recovery: recovery.filter(|_| verdict != Verdict::Impossible),
+            requires: Vec::new(),
+            source: SourceSide {
+                address: self.source.address(),
+                control_file: control_facts(&self.source_facts.control),
+                history: self.source_facts.history.clone(),
+                kind: self.source.kind(),
+                major: major(&self.source_facts).number(),
+                wal_end: None,
+            },
+            target: TargetSide {
+                control_file: control_facts(&self.target_facts.control),
+                directory: self.target.directory(),
+                directory_mode: self.target.directory_mode(),
+                history: self.target_facts.history.clone(),
+                major: major(&self.target_facts).number(),
+                roots,
+                wal_end: target_end,
+            },
+            tool: Tool { name: "pg_unfork".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+            totals: Totals::default(),
+            verdict,
+            wal: None,
+        })
+    }
+}
+
+/// Where replay of the source's WAL makes a copy of its files consistent, and on which timeline.
+///
+/// A primary that was shut down: its last checkpoint's record, as pg_rewind has it. A standby:
+/// its minimum recovery point, which its files may have reached (later than the checkpoint that
+/// pg_rewind takes for a stopped one). A running primary: `position`, what it has flushed — no
+/// page is on disk whose record is not.
+#[must_use]
+pub fn end_of_source(source: &Cluster, position: Option<(Lsn, bool)>) -> (Lsn, TimelineId) {
+    let control = &source.control;
+    let checkpoint = (control.checkpoint_location(), control.checkpoint().timeline);
+    let recovery = (control.min_recovery_point(), control.min_recovery_timeline());
+    match position {
+        Some((lsn, false)) => (lsn, control.timeline()),
+        _ if control.state() == DbState::ShutDown => checkpoint,
+        _ if recovery.0 > checkpoint.0 => recovery,
+        _ => checkpoint,
+    }
+}
+
+/// Decides on every path of both sides.
+fn decide_all(
+    source: &Inventory,
+    target: &Inventory,
+    context: &DecisionContext<'_>,
+) -> Result<(Vec<crate::manifest::Action>, Vec<Kept>)> {
+    let paths: BTreeSet<&ClusterPath> = source.keys().chain(target.keys()).collect();
+    let (mut actions, mut kept, mut contradictions) = (Vec::new(), Vec::new(), Vec::new());
+    for path in paths {
+        let of = |side: &Inventory| -> Option<FileEntry> { side.get(path).cloned() };
+        match decide(path, of(target).as_ref(), of(source).as_ref(), context) {
+            Ok(Decision::Nothing) => {}
+            Ok(Decision::Keep(reason)) => kept.push(Kept { path: path.clone(), reason }),
+            Ok(Decision::Act(action)) => actions.push(action),
+            Err(error) => contradictions.push(error.to_string()),
+        }
+    }
+    if !contradictions.is_empty() {
+        return Err(Error::precondition(contradictions.join("; "))
+            .hint("make both sides agree on what these paths are, and plan again"));
+    }
+    actions.sort_by(|a, b| (a.phase, &a.path).cmp(&(b.phase, &b.path)));
+    Ok((actions, kept))
+}

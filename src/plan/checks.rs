@@ -1,0 +1,201 @@
+//! The preconditions of a rewind: what must hold of the two control files.
+
+use crate::cluster::SourceKind;
+use crate::format::{ControlFile, DbState};
+use crate::manifest::{Check, CheckStatus};
+
+/// What the checks look at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Preconditions<'a> {
+    /// The target's control file.
+    pub(super) target: &'a ControlFile,
+    /// The source's control file.
+    pub(super) source: &'a ControlFile,
+    /// How the source is reached.
+    pub(super) kind: SourceKind,
+    /// Whether majors that are not released may be used.
+    pub(super) allow_unreleased: bool,
+}
+
+/// All checks, in a fixed order, whether they pass or not.
+pub(super) fn run(conditions: &Preconditions<'_>) -> Vec<Check> {
+    vec![
+        same_system(conditions),
+        same_version(conditions),
+        released(conditions),
+        same_sizes(conditions),
+        same_checksums(conditions),
+        changes_are_logged(conditions),
+        target_is_stopped(conditions),
+        source_state(conditions),
+    ]
+}
+
+/// A check that passes where `ok`, and otherwise fails with a remedy.
+pub(super) fn check(id: &str, ok: bool, detail: String, remedy: &str) -> Check {
+    Check {
+        detail,
+        id: id.to_owned(),
+        remedy: (!ok).then(|| remedy.to_owned()),
+        status: if ok { CheckStatus::Pass } else { CheckStatus::Fail },
+    }
+}
+
+fn same_system(c: &Preconditions<'_>) -> Check {
+    let (target, source) = (c.target.header().system_identifier, c.source.header().system_identifier);
+    check(
+        "same_system",
+        target == source,
+        format!("system identifier: target {target}, source {source}"),
+        "these are two different clusters; check -D and the source's address",
+    )
+}
+
+fn same_version(c: &Preconditions<'_>) -> Check {
+    let (target, source) = (c.target, c.source);
+    let same = target.facts().major == source.facts().major
+        && target.header().catalog_version == source.header().catalog_version;
+    check(
+        "same_version",
+        same,
+        format!(
+            "PostgreSQL: target {} (catalog {}), source {} (catalog {})",
+            target.facts().major,
+            target.header().catalog_version,
+            source.facts().major,
+            source.header().catalog_version
+        ),
+        "a cluster can follow only one of its own major and catalog version",
+    )
+}
+
+fn released(c: &Preconditions<'_>) -> Check {
+    let facts = c.target.facts();
+    check(
+        "released",
+        facts.released || c.allow_unreleased,
+        format!("PostgreSQL {} is {}", facts.major, if facts.released { "a release" } else { "not released" }),
+        "to use it all the same, plan with --allow-unreleased",
+    )
+}
+
+fn same_sizes(c: &Preconditions<'_>) -> Check {
+    let (target, source) = (c.target.geometry(), c.source.geometry());
+    check(
+        "same_sizes",
+        target == source,
+        format!(
+            "block, relation segment, WAL page and WAL segment size: target {} {} {} {}, source {} {} {} {}",
+            target.block_size,
+            target.relation_segment_blocks,
+            target.wal_page_size,
+            target.wal_segment_size.bytes(),
+            source.block_size,
+            source.relation_segment_blocks,
+            source.wal_page_size,
+            source.wal_segment_size.bytes()
+        ),
+        "the two were built or initialised with different sizes; make the target anew from a base backup",
+    )
+}
+
+fn same_checksums(c: &Preconditions<'_>) -> Check {
+    let (target, source) = (c.target.settings().data_checksums, c.source.settings().data_checksums);
+    let words = |version| match version {
+        0 => "off".to_owned(),
+        1 => "on".to_owned(),
+        other => format!("changing (state {other})"),
+    };
+    check(
+        "same_checksums",
+        target == source && target <= 1,
+        format!("data checksums: target {}, source {}", words(target), words(source)),
+        "bring both to the same state with pg_checksums on the stopped target: pages that are not copied keep the target's",
+    )
+}
+
+fn changes_are_logged(c: &Preconditions<'_>) -> Check {
+    let settings = c.target.settings();
+    let (checksums, hints) = (settings.data_checksums == 1, settings.wal_log_hints);
+    let word = |on| if on { "on" } else { "off" };
+    check(
+        "changes_are_logged",
+        checksums || hints,
+        format!("target: data checksums {}, wal_log_hints {}", word(checksums), word(hints)),
+        "without either, hint bits change blocks that WAL does not tell of: this target needs a new base backup; set wal_log_hints for the future",
+    )
+}
+
+fn target_is_stopped(c: &Preconditions<'_>) -> Check {
+    let state = c.target.state();
+    check(
+        "target_is_stopped",
+        state.is_clean(),
+        format!("target state: {}", state.words()),
+        "start the target alone and stop it in good order (pg_ctl stop -m fast), so that it finishes its crash recovery; then plan again",
+    )
+}
+
+fn source_state(c: &Preconditions<'_>) -> Check {
+    let state = c.source.state();
+    let (ok, remedy) = match c.kind {
+        SourceKind::StoppedDirectory => {
+            (state.is_clean(), "stop the source in good order (pg_ctl stop -m fast), or name it by --source-server")
+        }
+        SourceKind::LiveServer => (
+            matches!(state, DbState::InProduction | DbState::InArchiveRecovery),
+            "wait until the source is up as a primary or a standby",
+        ),
+    };
+    check("source_state", ok, format!("source state: {}", state.words()), remedy)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::format::Major;
+    use crate::format::control_file_sample as sample;
+
+    fn failed(conditions: &Preconditions<'_>) -> Vec<String> {
+        let checks = run(conditions);
+        checks.into_iter().filter(|check| check.status == CheckStatus::Fail).map(|check| check.id).collect()
+    }
+
+    #[test]
+    fn each_condition_fails_alone() {
+        let base = sample(Major::V17, |fields| fields.checksums = 1);
+        let kind = SourceKind::StoppedDirectory;
+        let with = |target: &ControlFile, source: &ControlFile| {
+            failed(&Preconditions { target, source, kind, allow_unreleased: false })
+        };
+        assert_eq!(with(&base, &base), [""; 0]);
+        let other_system = sample(Major::V17, |f| (f.checksums, f.system) = (1, 7));
+        assert_eq!(with(&base, &other_system), ["same_system"]);
+        let other_major = sample(Major::V16, |f| f.checksums = 1);
+        assert_eq!(with(&base, &other_major), ["same_version"]);
+        let other_segments = sample(Major::V17, |f| (f.checksums, f.wal_segment) = (1, 1 << 20));
+        assert_eq!(with(&base, &other_segments), ["same_sizes"]);
+        let unsummed = sample(Major::V17, |_| ());
+        assert_eq!(with(&base, &unsummed), ["same_checksums"]);
+        assert_eq!(with(&unsummed, &unsummed), ["changes_are_logged"]);
+        let running = base.clone().with_state(DbState::InProduction);
+        assert_eq!(with(&running, &base), ["target_is_stopped"]);
+        assert_eq!(with(&base, &running), ["source_state"]);
+        let hinted = sample(Major::V17, |f| f.hints = true);
+        assert_eq!(with(&hinted, &hinted), [""; 0]);
+        let changing = sample(Major::V17, |f| (f.checksums, f.hints) = (2, true));
+        assert_eq!(with(&changing, &changing), ["same_checksums"]);
+    }
+
+    #[test]
+    fn unreleased_majors_and_live_sources() {
+        let rc = sample(Major::V19, |fields| fields.checksums = 1);
+        let live = rc.clone().with_state(DbState::InProduction);
+        let kind = SourceKind::LiveServer;
+        let conditions = Preconditions { target: &rc, source: &live, kind, allow_unreleased: false };
+        assert_eq!(failed(&conditions), ["released"]);
+        assert_eq!(failed(&Preconditions { allow_unreleased: true, ..conditions }), [""; 0]);
+        assert_eq!(failed(&Preconditions { source: &rc, ..conditions }), ["released", "source_state"]);
+    }
+}

@@ -1,0 +1,23 @@
+//! From facts about two clusters to a manifest. Reads everything, writes nothing.
+//!
+//! `facts` collects; `checks`, `divergence`, `decide` and `wal_files` are pure functions over what
+//! was collected; `scan` drives the WAL reader over the target's segments with visitors
+//! (`changed_blocks`, `discarded`); `build` puts the manifest together.
+
+mod build;
+mod changed_blocks;
+mod checks;
+mod decide;
+mod discarded;
+mod divergence;
+mod facts;
+mod scan;
+mod wal_files;
+
+pub use build::{PlanOptions, end_of_source, make_plan};
+pub use changed_blocks::{ChangedBlocks, UnknownRelationUpdate};
+pub use decide::{Decision, DecisionContext, Undecidable, decide};
+pub use divergence::{Divergence, common_ancestor};
+pub use facts::{Cluster, control_facts, read_control_file, read_history};
+pub use scan::{LastCheckpoint, ScanEnd, WalScan};
+pub use wal_files::{SourceWal, WalDecision, WalNeeds};

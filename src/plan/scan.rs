@@ -1,0 +1,221 @@
+//! Reading the target's WAL: segment files in, records to visitors.
+
+use std::ops::ControlFlow;
+
+use crate::cluster::{WalFile, WalFiles};
+use crate::error::{Error, Result};
+use crate::format::Checkpoint;
+use crate::format::wal::resource_manager as rm;
+use crate::format::wal::{Record, Start, WalError, WalFormat, WalReader};
+use crate::manifest::CommonCheckpoint;
+use crate::progress::Progress;
+use crate::types::{Lsn, SegmentNumber, TimelineHistory, TimelineId, WalFileName};
+
+/// Bytes read at a time: whole pages of any size, and little enough to stay in the CPU's cache.
+const PIECE: usize = 128 << 10;
+
+/// One cluster's WAL, along its line of timelines.
+#[derive(Clone, Copy)]
+pub struct WalScan<'a> {
+    files: &'a dyn WalFiles,
+    format: WalFormat,
+    history: &'a TimelineHistory,
+}
+
+/// How a scan up to a position ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanEnd {
+    /// The end of the last record.
+    pub end: Lsn,
+    /// How many records there were.
+    pub records: u64,
+}
+
+/// The last checkpoint before a fork, and the segments that lead from there to the fork.
+#[derive(Clone, Debug)]
+pub struct LastCheckpoint {
+    /// The checkpoint.
+    pub checkpoint: CommonCheckpoint,
+    /// The segments, newest first.
+    pub segments: Vec<WalFileName>,
+}
+
+impl std::fmt::Debug for WalScan<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WalScan").field("format", &self.format).field("history", self.history).finish_non_exhaustive()
+    }
+}
+
+impl<'a> WalScan<'a> {
+    /// The WAL of the cluster with this line of timelines.
+    #[must_use]
+    pub fn new(files: &'a dyn WalFiles, format: WalFormat, history: &'a TimelineHistory) -> Self {
+        Self { files, format, history }
+    }
+
+    /// Shows every record from `start` on to `visit`, until it breaks off. No segment is opened
+    /// before a record needs it.
+    ///
+    /// # Errors
+    /// When a segment is missing, short or damaged before `visit` breaks off; the segment is named.
+    pub fn each<B>(&self, start: Start, mut visit: impl FnMut(&Record<'_>) -> ControlFlow<B>) -> Result<B> {
+        let mut reader = WalReader::new(self.format, start);
+        let mut buffer = vec![0; PIECE];
+        let size = self.format.geometry.wal_segment_size;
+        loop {
+            let segment = SegmentNumber::of(reader.next_page(), size);
+            let (name, file) = self.open(segment)?;
+            self.check_first_page(name, file.as_ref(), reader.next_page(), &mut buffer)?;
+            while reader.next_page() < segment.end(size) {
+                let pages = self.read_pages(name, file.as_ref(), reader.next_page(), &mut buffer)?;
+                match reader.feed(pages, &mut visit) {
+                    Ok(ControlFlow::Continue(())) => {}
+                    Ok(ControlFlow::Break(value)) => return Ok(value),
+                    Err(error) => return Err(self.unreadable(name, error)),
+                }
+            }
+        }
+    }
+
+    /// The record that begins at `lsn`, as `take` sees it.
+    ///
+    /// # Errors
+    /// When no valid record begins there.
+    pub fn record_at<T>(&self, lsn: Lsn, mut take: impl FnMut(&Record<'_>) -> T) -> Result<T> {
+        self.each(Start::Record(lsn), |record| ControlFlow::Break(take(record)))
+    }
+
+    /// Shows every record from the one at `start` on to `visit`, up to the one that ends at `end`.
+    ///
+    /// # Errors
+    /// When the WAL cannot be read, when `visit` fails, or when no record ends exactly at `end`.
+    pub fn through(
+        &self,
+        start: Lsn,
+        end: Lsn,
+        progress: &dyn Progress,
+        mut visit: impl FnMut(&Record<'_>) -> Result<()>,
+    ) -> Result<ScanEnd> {
+        let mut records = 0;
+        let mut reported = start;
+        let finished = self.each(Start::Record(start), |record| {
+            records += 1;
+            if record.end.since(reported) >= PIECE as u64 || record.end >= end {
+                progress.advance(record.end.since(reported));
+                reported = record.end;
+            }
+            match visit(record) {
+                Err(error) => ControlFlow::Break(Err(error)),
+                Ok(()) if record.end >= end => ControlFlow::Break(Ok(record.end)),
+                Ok(()) => ControlFlow::Continue(()),
+            }
+        })??;
+        if finished == end {
+            Ok(ScanEnd { end, records })
+        } else {
+            Err(Error::precondition(format!("the target's WAL should end at {end}, but a record ends at {finished}"))
+                .hint("the control file and pg_wal do not belong together; make the target anew from a base backup"))
+        }
+    }
+
+    /// Finds the last checkpoint whose record begins before the fork, going back segment by
+    /// segment and through each from its first record on.
+    ///
+    /// pg_rewind follows the links from record to record instead; the outcome is the same.
+    ///
+    /// # Errors
+    /// When a segment on the way cannot be read, or a record reaches across the fork.
+    pub fn last_checkpoint_before(&self, fork: Lsn) -> Result<LastCheckpoint> {
+        let size = self.format.geometry.wal_segment_size;
+        let mut stop = self.format.record_start_after(fork);
+        let mut segment = SegmentNumber::of(stop, size);
+        let mut segments = Vec::new();
+        loop {
+            let mut first = None;
+            let mut found = None;
+            let reached = self.each(Start::FirstOf(segment.start(size)), |record| {
+                first = first.or(Some(record.lsn));
+                if record.lsn >= stop {
+                    return ControlFlow::Break(record.lsn);
+                }
+                found = self.checkpoint(record).or(found.take());
+                ControlFlow::Continue(())
+            })?;
+            if reached != stop {
+                return Err(Error::precondition(format!("no record of the target begins at {stop}, where the histories part")));
+            }
+            segments.push(WalFileName { timeline: self.timeline_of(segment), segment });
+            if let Some(checkpoint) = found {
+                return Ok(LastCheckpoint { checkpoint, segments });
+            }
+            stop = first.unwrap_or(stop);
+            segment = segment
+                .previous()
+                .ok_or_else(|| Error::precondition("the target's WAL has no checkpoint before the fork"))?;
+        }
+    }
+
+    fn checkpoint(&self, record: &Record<'_>) -> Option<CommonCheckpoint> {
+        let is_checkpoint = record.header.resource_manager == rm::XLOG
+            && matches!(record.operation(), rm::XLOG_CHECKPOINT_SHUTDOWN | rm::XLOG_CHECKPOINT_ONLINE);
+        let Checkpoint { redo, timeline, time } =
+            is_checkpoint.then(|| Checkpoint::parse(record.main_data, self.format.facts)).flatten()?;
+        Some(CommonCheckpoint { lsn: record.lsn, redo, time, timeline })
+    }
+
+    fn timeline_of(&self, segment: SegmentNumber) -> TimelineId {
+        let end = segment.end(self.format.geometry.wal_segment_size);
+        self.history.timeline_of_segment(end).unwrap_or_default()
+    }
+
+    fn open(&self, segment: SegmentNumber) -> Result<(WalFileName, Box<dyn WalFile>)> {
+        let name = WalFileName { timeline: self.timeline_of(segment), segment };
+        match self.files.open(name)? {
+            Some(file) => Ok((name, file)),
+            None => Err(Error::precondition(format!(
+                "the target's WAL segment {} is missing, but the plan must read it",
+                self.text(name)
+            ))
+            .hint("put the segment back into the target's pg_wal, from the WAL archive or from the source, and plan again")),
+        }
+    }
+
+    /// A segment that is entered in its middle must be the right one, too.
+    fn check_first_page(&self, name: WalFileName, file: &dyn WalFile, from: Lsn, buffer: &mut [u8]) -> Result<()> {
+        let start = name.segment.start(self.format.geometry.wal_segment_size);
+        if from == start {
+            return Ok(());
+        }
+        let page = self.format.geometry.wal_page_size as usize;
+        let buffer = buffer.get_mut(..page).unwrap_or_default();
+        let pages = self.read_pages(name, file, start, buffer)?;
+        self.format.page_header(pages, start).map(|_| ()).map_err(|error| self.unreadable(name, error))
+    }
+
+    /// Reads whole pages from `from` on, at most to the end of the segment.
+    fn read_pages<'b>(&self, name: WalFileName, file: &dyn WalFile, from: Lsn, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
+        let size = self.format.geometry.wal_segment_size;
+        let page = self.format.geometry.wal_page_size as usize;
+        let offset = from.offset_in(size.bytes());
+        let wanted = usize::try_from(size.bytes() - offset).unwrap_or(usize::MAX).min(buffer.len());
+        let got = file.read_at(buffer.get_mut(..wanted).unwrap_or_default(), offset)?;
+        match buffer.get(..got - got % page) {
+            Some(pages) if !pages.is_empty() => Ok(pages),
+            _ => Err(Error::precondition(format!(
+                "the target's WAL segment {} ends after {} bytes, expected {}",
+                self.text(name),
+                offset + got as u64,
+                size.bytes()
+            ))
+            .hint("put a whole copy of the segment into the target's pg_wal and plan again")),
+        }
+    }
+
+    fn unreadable(&self, name: WalFileName, error: WalError) -> Error {
+        Error::precondition(format!("the target's WAL segment {} cannot be read", self.text(name))).because(error)
+    }
+
+    fn text(&self, name: WalFileName) -> String {
+        name.text(self.format.geometry.wal_segment_size)
+    }
+}

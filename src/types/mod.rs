@@ -1,0 +1,19 @@
+//! The vocabulary of the project: positions, timelines, names and sizes.
+//!
+//! Values only: no I/O, no file format, no other module of this crate.
+
+mod block;
+mod cluster_path;
+mod geometry;
+mod lsn;
+mod relation;
+mod timeline;
+mod wal_segment;
+
+pub use block::BlockRange;
+pub use cluster_path::{ClusterPath, LinkText, PathError};
+pub use geometry::{Geometry, GeometryError};
+pub use lsn::{Lsn, ParseLsnError};
+pub use relation::{ForkNumber, RelFile, RelFileNumber, RelFilePaths};
+pub use timeline::{HistoryEntry, TimelineHistory, TimelineId};
+pub use wal_segment::{SegmentNumber, WalFileName, WalSegmentSize};

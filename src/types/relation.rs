@@ -1,0 +1,147 @@
+//! Relations, their forks and their files.
+
+use super::ClusterPath;
+
+/// The fork of a relation (`ForkNumber`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ForkNumber {
+    /// The data itself.
+    Main,
+    /// The free space map, `_fsm`.
+    FreeSpaceMap,
+    /// The visibility map, `_vm`.
+    VisibilityMap,
+    /// The initial content of an unlogged relation, `_init`.
+    Init,
+}
+
+impl ForkNumber {
+    /// The fork with PostgreSQL's number 0 to 3.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Main),
+            1 => Some(Self::FreeSpaceMap),
+            2 => Some(Self::VisibilityMap),
+            3 => Some(Self::Init),
+            _ => None,
+        }
+    }
+
+    /// PostgreSQL's name, as pg_waldump prints it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::FreeSpaceMap => "fsm",
+            Self::VisibilityMap => "vm",
+            Self::Init => "init",
+        }
+    }
+}
+
+/// What identifies a relation's storage (`RelFileLocator`): tablespace, database, relfilenode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelFileNumber {
+    /// OID of the tablespace.
+    pub tablespace: u32,
+    /// OID of the database; 0 for shared relations.
+    pub database: u32,
+    /// The relfilenode.
+    pub relation: u32,
+}
+
+/// One file of a relation's main fork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelFile {
+    /// The relation.
+    pub number: RelFileNumber,
+    /// Which file of the relation: 0 without a suffix, then `.1`, `.2` …
+    pub segment: u32,
+}
+
+/// How relation files are named in one cluster: the tablespace version directory differs by
+/// major and catalog version (`TABLESPACE_VERSION_DIRECTORY`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelFilePaths {
+    version_directory: String,
+}
+
+/// OID of `pg_global`, whose files are in `global/`.
+const GLOBAL_TABLESPACE: u32 = 1664;
+/// OID of `pg_default`, whose files are in `base/`.
+const DEFAULT_TABLESPACE: u32 = 1663;
+
+impl RelFilePaths {
+    /// The naming of a cluster of this major and catalog version.
+    #[must_use]
+    pub fn new(major: u32, catalog_version: u32) -> Self {
+        Self { version_directory: format!("PG_{major}_{catalog_version}") }
+    }
+
+    /// The relation file that `path` names; `None` for every other file, other forks and
+    /// temporary relations among them.
+    #[must_use]
+    pub fn parse(&self, path: &ClusterPath) -> Option<RelFile> {
+        let parts: Vec<&[u8]> = path.components().collect();
+        let (tablespace, database, name) = match parts.as_slice() {
+            [b"global", name] => (GLOBAL_TABLESPACE, 0, name),
+            [b"base", database, name] => (DEFAULT_TABLESPACE, oid(database)?, name),
+            [b"pg_tblspc", tablespace, version, database, name] if *version == self.version_directory.as_bytes() => {
+                (oid(tablespace)?, oid(database)?, name)
+            }
+            _ => return None,
+        };
+        let mut halves = name.splitn(2, |&b| b == b'.');
+        let relation = oid(halves.next()?)?;
+        let segment = match halves.next() {
+            None => 0,
+            Some(digits) => oid(digits).filter(|&n| n > 0)?,
+        };
+        Some(RelFile { number: RelFileNumber { tablespace, database, relation }, segment })
+    }
+}
+
+/// Reads a canonical decimal number that fits 32 bits: no sign, no blank, no leading zero.
+fn oid(digits: &[u8]) -> Option<u32> {
+    let canonical = digits.iter().all(u8::is_ascii_digit) && (digits.len() == 1 || !digits.starts_with(b"0"));
+    if canonical { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relation_files_are_recognised_by_their_exact_form() {
+        let paths = RelFilePaths::new(15, 202_209_061);
+        let file = |tablespace, database, relation, segment| {
+            Some(RelFile { number: RelFileNumber { tablespace, database, relation }, segment })
+        };
+        let cases = [
+            ("global/1262", file(1664, 0, 1262, 0)),
+            ("base/5/16384", file(1663, 5, 16384, 0)),
+            ("base/5/16384.12", file(1663, 5, 16384, 12)),
+            ("pg_tblspc/16400/PG_15_202209061/5/77.1", file(16400, 5, 77, 1)),
+            ("pg_tblspc/16400/PG_14_202107181/5/77", None),
+            ("base/5/16384.0", None),
+            ("base/5/16384.01", None),
+            ("base/5/016384", None),
+            ("base/5/4294967296", None),
+            ("base/5/4294967295", file(1663, 5, u32::MAX, 0)),
+            ("base/5/16384_fsm", None),
+            ("base/5/16384_vm.1", None),
+            ("base/5/t3_16384", None),
+            ("base/5/pg_filenode.map", None),
+            ("base/5/16384.", None),
+            ("base/5/.1", None),
+            ("base/16384", None),
+            ("global/pg_control", None),
+            ("base/+5/1", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(paths.parse(&ClusterPath::new(path.as_bytes()).unwrap()), expected, "{path}");
+        }
+    }
+}

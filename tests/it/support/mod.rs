@@ -1,0 +1,44 @@
+//! What the integration tests stand on: real PostgreSQL servers of every supported major.
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`servers`] | where the servers are, and how their programs are run |
+//! | [`scratch`] | one directory per test process, emptied whatever happens |
+//! | [`cluster`] | a data directory: make, start, stop, query, duplicate |
+//! | [`replication`] | standbys, catching up, promotion |
+//! | [`checks`] | what a healthy cluster must satisfy: dump, checksums, amcheck |
+//! | [`pair`] | two clusters that parted: the old primary and the promoted standby |
+//! | [`workload`] | what the rich pair contains |
+//! | [`stock`] | PostgreSQL's own pg_rewind, the oracle |
+//! | [`tree`] | what a directory contains, and how two differ |
+#![allow(dead_code, reason = "a harness offers more than the tests of one moment use")]
+
+pub(crate) mod checks;
+pub(crate) mod cluster;
+pub(crate) mod outcome;
+pub(crate) mod pair;
+pub(crate) mod replication;
+pub(crate) mod scratch;
+pub(crate) mod servers;
+pub(crate) mod stock;
+pub(crate) mod tree;
+pub(crate) mod workload;
+
+mod selftest;
+
+/// Makes one test per supported major out of each named `fn(Major)`: `name::v13` to `name::v19`.
+macro_rules! for_each_major {
+    ($($body:ident),+ $(,)?) => {$(
+        mod $body {
+            use crate::support::servers::Major;
+            #[test] fn v13() { super::$body(Major(13)); }
+            #[test] fn v14() { super::$body(Major(14)); }
+            #[test] fn v15() { super::$body(Major(15)); }
+            #[test] fn v16() { super::$body(Major(16)); }
+            #[test] fn v17() { super::$body(Major(17)); }
+            #[test] fn v18() { super::$body(Major(18)); }
+            #[test] fn v19() { super::$body(Major(19)); }
+        }
+    )+};
+}
+pub(crate) use for_each_major;
