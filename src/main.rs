@@ -1,2 +1,7 @@
-//! The program.
-fn main() {}
+//! The program: everything is in the library and in [`cli`].
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run().into()
+}

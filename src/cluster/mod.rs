@@ -13,12 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use inventory::{FileEntry, FileKind, FileTime, Inventory};
-pub use target::{NewFile, Owner, PatchFile, TargetStore};
+pub use target::{Durability, NewFile, Owner, PatchFile, TargetStore};
 
 use crate::error::Result;
 use crate::format::Major;
 use crate::progress::Progress;
-use crate::types::{ClusterPath, LinkText, Lsn, WalFileName};
+use crate::types::{ClusterPath, LinkText, Lsn, WalFileName, WalSegmentSize};
 
 /// The name of the directory in which an apply keeps its state, inside each file system that it
 /// changes. Never an action, never copied.
@@ -62,6 +62,12 @@ pub trait Target: ClusterReader + WalFiles {
 
     /// Which directories of the file system it consists of.
     fn directories(&self) -> Vec<DirectoryId>;
+
+    /// The process id of the server that runs on it, if one does.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn running_server(&self) -> Result<Option<i32>>;
 }
 
 /// A directory of a file system, whatever path leads to it.
@@ -81,7 +87,7 @@ pub trait WalFiles {
     ///
     /// # Errors
     /// When the file is there but cannot be opened.
-    fn open(&self, name: WalFileName) -> Result<Option<Box<dyn WalFile>>>;
+    fn open(&self, name: WalFileName, size: WalSegmentSize) -> Result<Option<Box<dyn WalFile>>>;
 }
 
 /// An open WAL segment.
@@ -168,6 +174,13 @@ pub trait Source: ClusterReader {
     /// # Errors
     /// When the server cannot be asked.
     fn position(&mut self) -> Result<Option<Position>>;
+
+    /// What is at `path`, where the source can tell for sure that nothing has moved; `None` where
+    /// nothing is. A live server is never asked.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn entry(&mut self, path: &ClusterPath) -> Result<Option<FileEntry>>;
 
     /// Delivers parts of files, in the order of `requests`.
     ///

@@ -48,6 +48,12 @@ pub trait TargetStore {
     /// When the file cannot be made.
     fn create_file(&mut self, path: &ClusterPath) -> Result<Box<dyn NewFile>>;
 
+    /// The bytes of a small file; `None` where it does not exist.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is larger than [`super::SMALL_FILE_LIMIT`].
+    fn read_small(&self, path: &ClusterPath) -> Result<Option<Vec<u8>>>;
+
     /// Opens a file that is there, to change parts of it.
     ///
     /// # Errors
@@ -90,11 +96,21 @@ pub trait PatchFile {
     fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64) -> Result<u64>;
 }
 
+/// When a change must be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Before the call returns, and whole or absent at any instant.
+    Now,
+    /// After the next [`TargetStore::sync`].
+    Later,
+}
+
 /// A file that is not in its place yet.
 pub trait NewFile: PatchFile {
-    /// Puts the file in its place, over what was there, whose owner and permissions it takes.
+    /// Puts the file in its place, over what was there, whose owner, permissions and attributes
+    /// it takes.
     ///
     /// # Errors
     /// When that fails; the old file is then untouched.
-    fn commit(self: Box<Self>) -> Result<()>;
+    fn commit(self: Box<Self>, durability: Durability) -> Result<()>;
 }

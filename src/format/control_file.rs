@@ -16,6 +16,9 @@ use crate::types::{Geometry, GeometryError, Lsn, TimelineId};
 /// Bytes of the file (`PG_CONTROL_FILE_SIZE`), in every major.
 pub const CONTROL_FILE_SIZE: usize = 8192;
 
+/// Where in a page a sealed control file's checkpoint is: within the header, which has 24 bytes.
+const SEAL_OFFSET: u64 = 8;
+
 const STATE: usize = 16;
 const TIME: usize = 24;
 const CHECKPOINT: usize = 32;
@@ -318,6 +321,21 @@ impl ControlFile {
     pub fn with_min_recovery_point(self, lsn: Lsn, timeline: TimelineId) -> Self {
         let offset = self.facts.control.min_recovery_point;
         self.patched(offset, &lsn.get().to_le_bytes()).patched(offset + 8, &timeline.get().to_le_bytes())
+    }
+
+    /// A copy that no server starts on, in whatever mode, but that tools still read: identity and
+    /// settings stay, the state is "shut down", and the checkpoint's location lies inside a page
+    /// header, where no record can be ("invalid checkpoint location", before anything else).
+    #[must_use]
+    pub fn sealed(self) -> Self {
+        let page = self.checkpoint_location().start_of(u64::from(self.geometry.wal_page_size));
+        self.with_state(DbState::ShutDown).with_checkpoint_location(page.plus(SEAL_OFFSET))
+    }
+
+    /// Whether this is what [`ControlFile::sealed`] makes.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.checkpoint_location().offset_in(u64::from(self.geometry.wal_page_size)) == SEAL_OFFSET
     }
 
     /// Replaces bytes and renews the CRC.

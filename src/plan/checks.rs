@@ -128,6 +128,14 @@ fn changes_are_logged(c: &Preconditions<'_>) -> Check {
 
 fn target_is_stopped(c: &Preconditions<'_>) -> Check {
     let state = c.target.state();
+    if c.target.is_sealed() {
+        return check(
+            "target_is_stopped",
+            false,
+            "target is sealed: an apply began on it and did not finish".to_owned(),
+            "no server can start on it and no plan can be made for it; its data is partly the source's",
+        );
+    }
     check(
         "target_is_stopped",
         state.is_clean(),

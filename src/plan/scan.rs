@@ -170,7 +170,7 @@ impl<'a> WalScan<'a> {
 
     fn open(&self, segment: SegmentNumber) -> Result<(WalFileName, Box<dyn WalFile>)> {
         let name = WalFileName { timeline: self.timeline_of(segment), segment };
-        match self.files.open(name)? {
+        match self.files.open(name, self.format.geometry.wal_segment_size)? {
             Some(file) => Ok((name, file)),
             None => Err(Error::precondition(format!(
                 "the target's WAL segment {} is missing, but the plan must read it",

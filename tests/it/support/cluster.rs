@@ -27,13 +27,15 @@ pub(crate) struct InitOptions {
     pub(crate) wal_segment_mib: u32,
     /// Whether pages have checksums.
     pub(crate) checksums: bool,
+    /// Whether pg_wal is a link to a directory elsewhere, also in standbys and copies.
+    pub(crate) linked_wal: bool,
     /// Further arguments of initdb.
     pub(crate) arguments: Vec<String>,
 }
 
 impl Default for InitOptions {
     fn default() -> Self {
-        Self { wal_segment_mib: 1, checksums: true, arguments: Vec::new() }
+        Self { wal_segment_mib: 1, checksums: true, linked_wal: false, arguments: Vec::new() }
     }
 }
 
@@ -67,6 +69,9 @@ impl Cluster {
             .args(&options.arguments)
             .arg("-D")
             .arg(cluster.data());
+        if options.linked_wal {
+            command.arg("-X").arg(cluster.location("pg_wal"));
+        }
         let _ = Outcome::of(&mut command).success();
         cluster.append_config(&settings(major));
         cluster

@@ -3,6 +3,7 @@
 //! | module | gives |
 //! |---|---|
 //! | [`servers`] | where the servers are, and how their programs are run |
+//! | [`outcome`] | how a program ended, and what to say if that was not expected |
 //! | [`scratch`] | one directory per test process, emptied whatever happens |
 //! | [`cluster`] | a data directory: make, start, stop, query, duplicate |
 //! | [`replication`] | standbys, catching up, promotion |

@@ -1,6 +1,8 @@
 //! Proves the harness: with PostgreSQL's own pg_rewind, every pair ends well.
 
-use super::cluster::{Cluster, Stop};
+use std::fs;
+
+use super::cluster::{Cluster, InitOptions, Stop};
 use super::for_each_major;
 use super::pair::Pair;
 use super::servers::Major;
@@ -35,10 +37,17 @@ fn stock_from_server(major: Major) {
 
 fn simple_pair(major: Major) {
     let pair = Pair::simple(major, |builder| {
-        builder.config("wal_log_hints = on\n").on_source_after_fork(|source| {
-            source.sql("postgres", "INSERT INTO rows (origin) VALUES ('hook')");
-        })
+        builder
+            .init(InitOptions { linked_wal: true, ..InitOptions::default() })
+            .config("wal_log_hints = on\n")
+            .on_source_after_fork(|source| {
+                source.sql("postgres", "INSERT INTO rows (origin) VALUES ('hook')");
+            })
     });
+    for cluster in [&pair.source, &pair.target] {
+        assert_eq!(cluster.links(), [cluster.path("pg_wal")]);
+        assert_eq!(fs::read_link(cluster.path("pg_wal")).unwrap(), cluster.location("pg_wal"));
+    }
     let before = Tree::of(&pair.target);
     let copy = pair.copy_target();
     let changes = tree::diff(&before, &Tree::of(&copy), &|_| false);

@@ -1,0 +1,141 @@
+//! The last steps: WAL to the source's end, recovery configuration, `backup_label`, control file.
+
+use std::time::{Duration, Instant};
+
+use super::ApplyContext;
+use super::seal::{State, control_path, write_file};
+use super::units::Units;
+use crate::cluster::{Durability, SourceKind, TargetStore};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::format::{BackupLabel, ControlFile, DbState};
+use crate::manifest::{Action, ActionKind, LabelPlan, Manifest, PathState, Phase, Reason, RecoveryPlan, WalPlan};
+use crate::plan::{Cluster, end_of_source, read_control_file};
+use crate::types::{ClusterPath, Lsn, SegmentNumber, TimelineId, WalFileName};
+
+/// How long a source that lags behind what was seen of it is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where recovery of the target must get to.
+struct End {
+    control: ControlFile,
+    lsn: Lsn,
+    timeline: TimelineId,
+}
+
+/// Finishes an apply; says whether the target starts as a standby.
+pub(super) fn finish(context: &mut ApplyContext<'_>, bytes: &mut u64) -> Result<bool> {
+    let manifest = context.manifest;
+    let (Some(label), Some(wal)) = (&manifest.backup_label, &manifest.wal) else {
+        return Err(Error::failure("the manifest of a rewind lacks its last steps"));
+    };
+    let end = source_end(context)?;
+    if context.source.kind() == SourceKind::LiveServer {
+        *bytes += fetch_wal(context, wal, end.lsn)?;
+    }
+    context.progress.end();
+    if let Some(recovery) = &manifest.recovery {
+        write_recovery(context.store, recovery)?;
+    }
+    let now = (context.now)();
+    write_label(context.store, label, manifest, &now.local)?;
+    context.store.sync(context.progress)?;
+    let mut control =
+        end.control.with_state(DbState::InArchiveRecovery).with_min_recovery_point(end.lsn, end.timeline);
+    if manifest.control_file.as_ref().is_some_and(|plan| plan.set.time.is_some()) {
+        control = control.with_time(now.unix);
+    }
+    let standby = starts_as_standby(context.store)?;
+    State::finish(context.store, &manifest.digest, control.as_bytes())?;
+    write_file(context.store, &control_path()?, control.as_bytes(), Durability::Now)?;
+    Ok(standby)
+}
+
+/// The source's end once everything is copied. A stopped one must not have moved; a live one must
+/// still be on its timeline, and not behind what was seen of it.
+fn source_end(context: &mut ApplyContext<'_>) -> Result<End> {
+    let planned = &context.manifest.source;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let control = read_control_file(context.source, "source")?;
+        if control.timeline() != planned.control_file.timeline {
+            let (now, then) = (control.timeline(), planned.control_file.timeline);
+            return Err(Error::new(ErrorKind::DeadEnd, format!("the source is on timeline {now} now, the plan is for {then}"))
+                .hint("this plan can never finish"));
+        }
+        let position = context.source.position()?.map(|position| (position.lsn, position.in_recovery));
+        let cluster = Cluster { control, history: planned.history.clone() };
+        let (lsn, timeline) = end_of_source(&cluster, position);
+        let seen = planned.wal_end.unwrap_or_default();
+        if lsn >= seen {
+            return Ok(End { control: cluster.control, lsn, timeline });
+        }
+        if Instant::now() > deadline {
+            return Err(Error::failure(format!("the source is at {lsn}, but was at {seen} when the plan was made"))
+                .hint("this address leads to a server that lags behind; name the one that was planned with"));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Fetches the WAL that a live source has written since the plan was made.
+fn fetch_wal(context: &mut ApplyContext<'_>, wal: &WalPlan, end: Lsn) -> Result<u64> {
+    let manifest = context.manifest;
+    let size = manifest.target.control_file.geometry.wal_segment_size;
+    let last = SegmentNumber::of(Lsn::new(end.get().saturating_sub(1)), size);
+    let mut segment = SegmentNumber::of(wal.fetch.from, size);
+    let mut actions = Vec::new();
+    while segment <= last {
+        let timeline = manifest.source.history.timeline_of_segment(segment.end(size)).unwrap_or(wal.fetch.timeline);
+        actions.push(wal_action(WalFileName { timeline, segment }.text(size))?);
+        segment = segment.next();
+    }
+    let mut units = Units::new(context.store, context.source, context.progress, manifest);
+    units.copy(actions.iter().collect())?;
+    Ok(units.bytes())
+}
+
+fn wal_action(name: String) -> Result<Action> {
+    let path = ClusterPath::new(format!("pg_wal/{name}").as_bytes()).context(|| "no such name".to_owned())?;
+    Ok(Action {
+        after: None,
+        before: None,
+        blocks: Vec::new(),
+        kind: ActionKind::CopyFile,
+        path,
+        phase: Phase::Wal,
+        reason: Reason::ReplayNeedsIt,
+        source: Some(PathState::default()),
+    })
+}
+
+fn write_label(store: &mut dyn TargetStore, plan: &LabelPlan, manifest: &Manifest, start_time: &str) -> Result<()> {
+    let label = BackupLabel { start: plan.start, timeline: plan.timeline, checkpoint: plan.checkpoint };
+    let text = label.render(manifest.target.control_file.geometry.wal_segment_size, start_time);
+    let path = ClusterPath::new(b"backup_label").context(|| "no such name".to_owned())?;
+    write_file(store, &path, text.as_bytes(), Durability::Later)
+}
+
+/// Writes what `-R` asks for: a line at the end of `postgresql.auto.conf`, which overrides those
+/// before it, and `standby.signal`.
+pub(super) fn write_recovery(store: &mut dyn TargetStore, plan: &RecoveryPlan) -> Result<()> {
+    let path = |name: &str| ClusterPath::new(name.as_bytes()).context(|| "no such name".to_owned());
+    let settings = path("postgresql.auto.conf")?;
+    let mut text = store.read_small(&settings)?.unwrap_or_default();
+    if text.last().is_some_and(|&last| last != b'\n') {
+        text.push(b'\n');
+    }
+    let value = plan.primary_conninfo.replace('\\', "\\\\").replace('\'', "''");
+    text.extend_from_slice(format!("primary_conninfo = '{value}'\n").as_bytes());
+    write_file(store, &settings, &text, Durability::Later)?;
+    if plan.standby_signal { write_file(store, &path("standby.signal")?, b"", Durability::Later) } else { Ok(()) }
+}
+
+fn starts_as_standby(store: &dyn TargetStore) -> Result<bool> {
+    for name in ["standby.signal", "recovery.signal"] {
+        let path = ClusterPath::new(name.as_bytes()).context(|| "no such name".to_owned())?;
+        if store.entry(&path)?.is_some() {
+            return Ok(name == "standby.signal");
+        }
+    }
+    Ok(false)
+}

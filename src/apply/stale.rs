@@ -1,0 +1,140 @@
+//! Whether both sides are still as the plan saw them.
+
+use sha2::{Digest, Sha256};
+
+use crate::cluster::{FileEntry, FileKind, Source, SourceKind, Target, TargetStore};
+use crate::error::{Error, Result};
+use crate::format::ControlFile;
+use crate::manifest::{Action, ActionKind, Manifest, PathState, hex};
+use crate::plan::{read_control_file, read_history};
+
+/// How many differing paths are named.
+const SHOWN: usize = 10;
+
+/// The target must not have moved at all.
+pub(super) fn check_target(
+    manifest: &Manifest,
+    control: &ControlFile,
+    target: &mut dyn Target,
+    store: &dyn TargetStore,
+) -> Result<()> {
+    let planned = &manifest.target;
+    same("target: system identifier", &planned.control_file.system_identifier, &control.header().system_identifier.to_string())?;
+    same("target: SHA-256 of global/pg_control", &planned.control_file.sha256, &hex(&Sha256::digest(control.as_bytes())))?;
+    let history = read_history(target, control.timeline(), "target")?;
+    if history != planned.history {
+        return Err(Error::stale("the target's timeline history is not the one that was planned with").hint(FRESH_PLAN));
+    }
+    let roots = target.roots();
+    let as_planned = roots.len() == planned.roots.len()
+        && planned.roots.iter().zip(&roots).all(|(a, (path, link))| a.path == *path && a.link == *link);
+    if !as_planned {
+        return Err(Error::stale("pg_wal or the tablespaces of the target lead elsewhere than planned").hint(FRESH_PLAN));
+    }
+    let mut moved = Vec::new();
+    for action in &manifest.actions {
+        let found = store.entry(&action.path)?;
+        if let Some(difference) = difference(action.before.as_ref(), found.as_ref(), action) {
+            moved.push(format!("{}: {difference}", action.path));
+        }
+    }
+    all_as_planned("target", moved)
+}
+
+/// A stopped source must not have moved; a live one must be the same cluster on the same timeline.
+pub(super) fn check_source(manifest: &Manifest, source: &mut dyn Source) -> Result<()> {
+    let planned = &manifest.source;
+    let control = read_control_file(source, "source")?;
+    same("source: system identifier", &planned.control_file.system_identifier, &control.header().system_identifier.to_string())?;
+    same("source: timeline", &planned.control_file.timeline.to_string(), &control.timeline().to_string())?;
+    if source.kind() != planned.kind {
+        return Err(Error::stale("the plan was made for the other kind of source (stopped directory, live server)")
+            .hint(FRESH_PLAN));
+    }
+    let history = read_history(source, control.timeline(), "source")?;
+    if history != planned.history {
+        return Err(Error::stale("the source's timeline history is not the one that was planned with").hint(FRESH_PLAN));
+    }
+    if planned.kind == SourceKind::LiveServer {
+        return Ok(());
+    }
+    same("source: SHA-256 of global/pg_control", &planned.control_file.sha256, &hex(&Sha256::digest(control.as_bytes())))?;
+    let mut moved = Vec::new();
+    for action in manifest.actions.iter().filter(|action| action.source.is_some()) {
+        let found = source.entry(&action.path)?;
+        if let Some(difference) = file_difference(action.source.as_ref(), found.as_ref()) {
+            moved.push(format!("{}: {difference}", action.path));
+        }
+    }
+    all_as_planned("source", moved)
+}
+
+const FRESH_PLAN: &str = "make a fresh plan: pg_unfork plan";
+
+fn same(what: &str, planned: &str, found: &str) -> Result<()> {
+    if planned == found {
+        return Ok(());
+    }
+    Err(Error::stale(format!("{what}: planned {planned}, found {found}")).hint(FRESH_PLAN))
+}
+
+fn all_as_planned(side: &str, moved: Vec<String>) -> Result<()> {
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let more = if moved.len() > SHOWN { format!(" (and {} more)", moved.len() - SHOWN) } else { String::new() };
+    let shown: Vec<&str> = moved.iter().take(SHOWN).map(String::as_str).collect();
+    Err(Error::stale(format!("the {side} has changed since the plan was made: {}{more}", shown.join("; "))).hint(FRESH_PLAN))
+}
+
+/// How the target's entry differs from the planned one; none where it does not.
+fn difference(planned: Option<&PathState>, found: Option<&FileEntry>, action: &Action) -> Option<String> {
+    match (planned, found) {
+        (None, None) => None,
+        (None, Some(_)) => Some("is there, and was not when the plan was made".to_owned()),
+        (Some(_), None) => Some("is gone".to_owned()),
+        // What is in a directory that is removed has actions of its own.
+        (Some(_), Some(entry)) if entry.kind == FileKind::Directory && action.kind == ActionKind::Remove => None,
+        (Some(planned), Some(_)) if planned.size.is_some() => file_difference(Some(planned), found),
+        (Some(planned), Some(entry)) => {
+            let text = planned.link.as_ref().map(|link| link.as_bytes().to_vec());
+            let as_planned = text.is_some_and(|text| entry.kind == FileKind::Symlink { text });
+            (!as_planned).then(|| format!("is another {} than planned", entry.kind.words()))
+        }
+    }
+}
+
+/// How a regular file differs from the planned one.
+fn file_difference(planned: Option<&PathState>, found: Option<&FileEntry>) -> Option<String> {
+    let planned = planned?;
+    let Some(FileKind::File { size, modified }) = found.map(|entry| &entry.kind) else {
+        return Some("is no regular file any more".to_owned());
+    };
+    if planned.size != Some(*size) {
+        return Some(format!("has {size} bytes, planned {}", planned.size.unwrap_or(0)));
+    }
+    (planned.modified.is_some() && planned.modified != *modified).then(|| "was written to".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::FileTime;
+
+    #[test]
+    fn files_are_compared_by_size_and_time() {
+        let time = |seconds| Some(FileTime { seconds, nanoseconds: 5 });
+        let planned = PathState { size: Some(10), modified: time(7), ..PathState::default() };
+        let entry = |size, seconds| FileEntry { kind: FileKind::File { size, modified: time(seconds) }, mode: None };
+        let cases = [
+            (Some(entry(10, 7)), None),
+            (Some(entry(11, 7)), Some("has 11 bytes, planned 10")),
+            (Some(entry(10, 8)), Some("was written to")),
+            (Some(FileEntry { kind: FileKind::Directory, mode: None }), Some("is no regular file any more")),
+            (None, Some("is no regular file any more")),
+        ];
+        for (found, expected) in cases {
+            assert_eq!(file_difference(Some(&planned), found.as_ref()).as_deref(), expected);
+        }
+    }
+}

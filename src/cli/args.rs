@@ -1,0 +1,114 @@
+//! The command line's definition.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Brings a forked PostgreSQL cluster back in two steps: a plan that can be reviewed, and an apply
+/// that does exactly that plan.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Work out what must be done, without writing below target or source.
+    Plan(PlanArguments),
+    /// Show a plan.
+    Show(ShowArguments),
+    /// Do exactly what a plan says.
+    Apply(ApplyArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArguments {
+    /// The data directory that is to follow the source.
+    #[arg(short = 'D', long = "target-pgdata", value_name = "DIR")]
+    pub(super) target: PathBuf,
+    #[command(flatten)]
+    pub(super) source: SourceArguments,
+    /// Where the plan goes; without it, to standard output if that is no terminal.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Make the target a standby of the source: standby.signal, and primary_conninfo from
+    /// --source-server without its password.
+    #[arg(short = 'R', long, requires = "server")]
+    pub(super) write_recovery_conf: bool,
+    /// Accept a major version of PostgreSQL that is not released yet.
+    #[arg(long)]
+    pub(super) allow_unreleased: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct SourceArguments {
+    /// The source's data directory; its server must be stopped.
+    #[arg(long = "source-pgdata", value_name = "DIR")]
+    pub(super) pgdata: Option<PathBuf>,
+    /// Connection string of the source, a running primary or standby.
+    #[arg(long = "source-server", value_name = "CONNSTR", id = "server")]
+    pub(super) server: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArguments {
+    /// The plan; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// How to show it.
+    #[arg(long, value_enum, default_value_t = ShowFormat::Text)]
+    pub(super) format: ShowFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ShowFormat {
+    /// A summary for people.
+    Text,
+    /// The manifest itself.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ApplyArguments {
+    /// The plan; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// The target's data directory, where it is not at the planned path any more.
+    #[arg(short = 'D', long = "target-pgdata", value_name = "DIR")]
+    pub(super) target: Option<PathBuf>,
+    /// The source's data directory, where it is not at the planned path any more.
+    #[arg(long = "source-pgdata", value_name = "DIR", conflicts_with = "server")]
+    pub(super) pgdata: Option<PathBuf>,
+    /// Connection string of the source, where the planned one does not do.
+    #[arg(long = "source-server", value_name = "CONNSTR", id = "server")]
+    pub(super) server: Option<String>,
+    /// Do not make changes durable: faster, but a crash of the machine may lose them.
+    #[arg(short = 'N', long, conflicts_with = "sync_method")]
+    pub(super) no_sync: bool,
+    /// How to make changes durable.
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t = SyncArgument::Fsync)]
+    pub(super) sync_method: SyncArgument,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum SyncArgument {
+    /// Each changed file and directory.
+    Fsync,
+    /// Each changed file system as a whole.
+    Syncfs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,49 @@
+//! What the process exits with. "Written" means below the target's data directory.
+
+use pg_unfork::error::ErrorKind;
+
+/// The exit codes; unknown means failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExitCode {
+    /// 0: done, or nothing to do.
+    Done,
+    /// 1: failure, nothing written.
+    Failure,
+    /// 3: the plan is stale or belongs elsewhere, nothing written.
+    Stale,
+    /// 4: a precondition is not met, or the plan is impossible; nothing written.
+    Precondition,
+    /// 5: failed after the first write.
+    Incomplete,
+    /// 6: half done, and this plan can never finish.
+    DeadEnd,
+    /// 64: the command line is wrong.
+    Usage,
+}
+
+impl From<ErrorKind> for ExitCode {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Failure => Self::Failure,
+            ErrorKind::Stale => Self::Stale,
+            ErrorKind::Precondition => Self::Precondition,
+            ErrorKind::Incomplete => Self::Incomplete,
+            ErrorKind::DeadEnd => Self::DeadEnd,
+            ErrorKind::Usage => Self::Usage,
+        }
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(match code {
+            ExitCode::Done => 0u8,
+            ExitCode::Failure => 1,
+            ExitCode::Stale => 3,
+            ExitCode::Precondition => 4,
+            ExitCode::Incomplete => 5,
+            ExitCode::DeadEnd => 6,
+            ExitCode::Usage => 64,
+        })
+    }
+}

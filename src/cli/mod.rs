@@ -1,0 +1,48 @@
+//! The command line: the only place that knows terminal, arguments and exit codes.
+#![allow(clippy::disallowed_methods)]
+
+mod apply;
+mod args;
+mod exit_code;
+mod output;
+mod plan;
+mod progress;
+mod show;
+mod source;
+
+use clap::Parser;
+use pg_unfork::error::{Error, Result};
+
+pub(crate) use exit_code::ExitCode;
+
+/// Runs the program and gives the status that it exits with.
+pub(crate) fn run() -> ExitCode {
+    let arguments = match args::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    let outcome = match &arguments.command {
+        args::Command::Plan(options) => refuse_root().and_then(|()| plan::run(options)),
+        args::Command::Show(options) => show::run(options),
+        args::Command::Apply(options) => refuse_root().and_then(|()| apply::run(options)),
+    };
+    outcome.unwrap_or_else(|error| {
+        output::error(&error);
+        ExitCode::from(error.kind())
+    })
+}
+
+/// clap's own answers: help and version are no errors.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done }
+}
+
+/// A cluster belongs to an ordinary user, and what root writes does not.
+fn refuse_root() -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Err(Error::precondition("pg_unfork cannot be run as root")
+            .hint("run it as the user that owns the data directory, like the server"));
+    }
+    Ok(())
+}

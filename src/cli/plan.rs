@@ -1,0 +1,69 @@
+//! `pg_unfork plan`.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use pg_unfork::cluster::Target;
+use pg_unfork::error::{Context, Error, ErrorKind, Result};
+use pg_unfork::io::{DataDirectory, Lock, LockKind, write_document};
+use pg_unfork::manifest::{Manifest, Verdict, to_json};
+use pg_unfork::plan::{PlanOptions, make_plan};
+use pg_unfork::report::summary;
+
+use super::args::PlanArguments;
+use super::progress::Watch;
+use super::{ExitCode, output, source};
+
+/// Plans, and writes the plan.
+pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
+    let mut target = DataDirectory::open(&arguments.target)?;
+    let _lock = Lock::take(target.path(), LockKind::Shared)?;
+    refuse_inside(arguments.output.as_deref(), &target, arguments.source.pgdata.as_deref())?;
+    if let Some(pid) = target.running_server()? {
+        return Err(Error::precondition(format!("a server is running on the target (process {pid})"))
+            .hint("stop it in good order (pg_ctl stop -m fast)"));
+    }
+    let mut source = match (&arguments.source.pgdata, &arguments.source.server) {
+        (Some(directory), _) => source::directory(directory)?,
+        (None, Some(server)) => source::server(server)?,
+        (None, None) => return Err(Error::new(ErrorKind::Usage, "no source is named")),
+    };
+    let options = PlanOptions {
+        allow_unreleased: arguments.allow_unreleased,
+        write_recovery_conf: arguments.write_recovery_conf,
+        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    };
+    let mut manifest = make_plan(&mut target, &mut *source, &options, &Watch::new())?;
+    let document = to_json(&mut manifest)?;
+    deliver(arguments.output.as_deref(), &manifest, &document)?;
+    Ok(if manifest.verdict == Verdict::Impossible { ExitCode::Precondition } else { ExitCode::Done })
+}
+
+/// Nothing is written below target or source, the plan neither.
+fn refuse_inside(output: Option<&Path>, target: &DataDirectory, source: Option<&Path>) -> Result<()> {
+    let Some(output) = output else { return Ok(()) };
+    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let real = std::fs::canonicalize(parent).context(|| format!("cannot write {}", output.display()))?;
+    let mut forbidden: Vec<PathBuf> = vec![target.path().to_owned()];
+    forbidden.extend(target.followed());
+    forbidden.extend(source.and_then(|source| std::fs::canonicalize(source).ok()));
+    match forbidden.iter().find(|directory| real.starts_with(directory)) {
+        None => Ok(()),
+        Some(directory) => Err(Error::precondition(format!("the plan cannot be written below {}", directory.display()))
+            .hint("a plan changes nothing below target and source: name a file elsewhere")),
+    }
+}
+
+fn deliver(file: Option<&Path>, manifest: &Manifest, document: &[u8]) -> Result<()> {
+    let name = file.map(|file| file.display().to_string());
+    if let Some(file) = file {
+        write_document(file, document)?;
+    } else if !std::io::stdout().is_terminal() {
+        output::data(document).context(|| "cannot write the plan to standard output".to_owned())?;
+    }
+    output::note(&summary(manifest, name.as_deref()));
+    if file.is_none() && std::io::stdout().is_terminal() {
+        output::note("The plan was not saved: to save it, add -o plan.json\n");
+    }
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! The outside world: the only files, sockets and processes.
+//!
+//! `data_directory` reads a cluster on this machine, `target_store` changes one, `sql` reads a
+//! running server; each implements traits of [`crate::cluster`]. Nothing above this module opens
+//! anything.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod beneath;
+pub mod conninfo;
+mod copy;
+mod data_directory;
+mod lock;
+mod output;
+mod postmaster;
+mod sql;
+mod target_store;
+
+pub use data_directory::{DataDirectory, StoppedSource};
+pub use lock::{Lock, LockKind};
+pub use output::{read_document, write_document};
+pub use sql::SqlSource;
+pub use target_store::{DirectoryStore, SyncMethod};

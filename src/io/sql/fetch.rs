@@ -1,0 +1,242 @@
+//! Reading files of a running server.
+
+use postgres::Row;
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::ToSql;
+
+use super::pieces::{Cutter, PIECE, PIECES, Piece, further};
+use super::session::query_failed;
+use super::{SqlSource, bytes_of};
+use crate::cluster::{Request, Sink};
+use crate::error::{Error, Result};
+use crate::types::ClusterPath;
+
+/// Reads pieces of files whose names are text; NULL where there is no such file.
+pub(super) const READ_PIECES: &str = "
+    SELECT n, pg_read_binary_file(path, start, length, true)
+      FROM unnest($1::text[], $2::int8[], $3::int8[]) WITH ORDINALITY AS piece (path, start, length, n)";
+
+/// The sizes of files whose names are text; NULL where there is no such file.
+const SIZES: &str = "
+    SELECT stat.size FROM unnest($1::text[]) WITH ORDINALITY AS file (path, n),
+           LATERAL pg_stat_file(path, true) AS stat
+     ORDER BY n";
+
+/// Reads a part of a file whose name has components that are no text: they are looked up by
+/// their bytes. No row where there is no such file.
+const READ_BY_BYTES: &str = "
+    WITH RECURSIVE found (path, depth) AS (
+        SELECT $1::text, 0
+        UNION ALL
+        SELECT found.path || '/' || name, found.depth + 1
+          FROM found, LATERAL pg_ls_dir(found.path, true, false) AS name
+         WHERE found.depth < cardinality($2::bytea[])
+           AND textsend(name) = ($2::bytea[])[found.depth + 1]
+    )
+    SELECT pg_read_binary_file(path, $3, $4, true) FROM found
+     WHERE depth = cardinality($2::bytea[])";
+
+/// Hands pieces on to a sink, and knows where requests end.
+struct Delivery<'a> {
+    sink: &'a mut dyn Sink,
+    /// The place of the first request in the sink's list.
+    base: usize,
+    /// The last request that came to its end early.
+    ended: Option<usize>,
+    /// A request to the end that has not come to it, and where it goes on.
+    unfinished: Option<(usize, u64)>,
+}
+
+impl Delivery<'_> {
+    fn take(&mut self, piece: &Piece, row: &Row) -> Result<()> {
+        if self.ended == Some(piece.request) {
+            return Ok(());
+        }
+        let index = self.base + piece.request;
+        let Some(bytes) = bytes_of(row, 1)? else {
+            self.ended = Some(piece.request);
+            return self.sink.gone(index);
+        };
+        if piece.first || !bytes.is_empty() {
+            self.sink.bytes(index, piece.offset, bytes)?;
+        }
+        if (bytes.len() as u64) < piece.length {
+            self.ended = Some(piece.request);
+        } else if piece.open {
+            self.unfinished = Some((piece.request, piece.offset.saturating_add(piece.length)));
+        }
+        Ok(())
+    }
+}
+
+impl SqlSource {
+    /// [`crate::cluster::Source::fetch`].
+    pub(super) fn fetch_all(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
+        let encoding = self.encoding;
+        let is_text = |request: &Request| encoding.text(request.path.as_bytes()).is_some();
+        let mut base = 0;
+        for run in requests.chunk_by(|a, b| is_text(a) == is_text(b)) {
+            if run.first().is_some_and(is_text) {
+                for window in run.chunks(PIECES) {
+                    self.fetch_window(window, base, sink)?;
+                    base += window.len();
+                }
+            } else {
+                for request in run {
+                    self.fetch_by_bytes(request, base, sink)?;
+                    base += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches a run of requests of which a single query can ask the sizes.
+    fn fetch_window(&mut self, requests: &[Request], base: usize, sink: &mut dyn Sink) -> Result<()> {
+        let sizes = self.sizes(requests)?;
+        let mut cutter = Cutter::new(requests, &sizes);
+        let mut delivery = Delivery { sink, base, ended: None, unfinished: None };
+        loop {
+            let batch = cutter.batch(delivery.ended);
+            if batch.is_empty() {
+                return Ok(());
+            }
+            // While a file turns out to be longer than expected, what comes after it has to wait.
+            let mut waiting = Vec::new();
+            self.read_pieces(requests, &batch, |piece, row| {
+                if delivery.unfinished.is_none() {
+                    return delivery.take(piece, &row);
+                }
+                waiting.push((*piece, row));
+                Ok(())
+            })?;
+            self.finish(requests, &mut delivery)?;
+            for (piece, row) in waiting {
+                delivery.take(&piece, &row)?;
+                self.finish(requests, &mut delivery)?;
+            }
+        }
+    }
+
+    /// Fetches what is left of the unfinished request, if there is one.
+    fn finish(&mut self, requests: &[Request], delivery: &mut Delivery<'_>) -> Result<()> {
+        while let Some((request, offset)) = delivery.unfinished.take() {
+            self.read_pieces(requests, &further(request, offset), |piece, row| delivery.take(piece, &row))?;
+        }
+        Ok(())
+    }
+
+    /// The files' sizes as they are now, where requests go to the end; zero elsewhere.
+    fn sizes(&mut self, requests: &[Request]) -> Result<Vec<u64>> {
+        let failed = |error| query_failed("cannot read the sizes of files of", &error);
+        if requests.iter().all(|request| request.length.is_some()) {
+            return Ok(vec![0; requests.len()]);
+        }
+        let paths = requests.iter().map(|request| self.text(&request.path)).collect::<Result<Vec<_>>>()?;
+        let rows = self.client.query(SIZES, &[&paths]).map_err(failed)?;
+        let size = |row: &Row| {
+            let size: Option<i64> = row.try_get(0).map_err(failed)?;
+            Ok(size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0))
+        };
+        rows.iter().map(size).collect()
+    }
+
+    /// Reads pieces and passes each row on once it is known to be an answer to its piece.
+    fn read_pieces(
+        &mut self,
+        requests: &[Request],
+        pieces: &[Piece],
+        mut take: impl FnMut(&Piece, Row) -> Result<()>,
+    ) -> Result<()> {
+        let failed = |error| query_failed("cannot read files of", &error);
+        let mut paths = Vec::with_capacity(pieces.len());
+        let mut starts = Vec::with_capacity(pieces.len());
+        let mut lengths = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let request = requests.get(piece.request).ok_or_else(|| Error::failure("a piece of no request"))?;
+            paths.push(self.text(&request.path)?);
+            starts.push(position(&request.path, piece.offset)?);
+            lengths.push(position(&request.path, piece.length)?);
+        }
+        let parameters: [&(dyn ToSql + Sync); 3] = [&paths, &starts, &lengths];
+        let mut rows = self.client.query_raw(&self.read_pieces, parameters).map_err(failed)?;
+        let mut expected = pieces.iter().zip(1..);
+        while let Some(row) = rows.next().map_err(failed)? {
+            let number: i64 = row.try_get(0).map_err(failed)?;
+            let Some((piece, _)) = expected.next().filter(|(_, n)| *n == number) else {
+                return Err(Error::failure("the source server answers what was not asked"));
+            };
+            check_length(bytes_of(&row, 1)?, piece.length)?;
+            take(piece, row)?;
+        }
+        match expected.next() {
+            None => Ok(()),
+            Some(_) => Err(Error::failure("the source server does not answer all that was asked")),
+        }
+    }
+
+    /// Fetches a part of a file whose name is no text.
+    fn fetch_by_bytes(&mut self, request: &Request, index: usize, sink: &mut dyn Sink) -> Result<()> {
+        let mut done = 0_u64;
+        loop {
+            let length = request.length.map_or(PIECE, |total| total.saturating_sub(done).min(PIECE));
+            let offset = request.offset.saturating_add(done);
+            let Some(bytes) = self.read_part(&request.path, offset, length)? else {
+                return sink.gone(index);
+            };
+            if done == 0 || !bytes.is_empty() {
+                sink.bytes(index, offset, &bytes)?;
+            }
+            done = done.saturating_add(length);
+            if (bytes.len() as u64) < length || request.length.is_some_and(|total| done >= total) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads a part of one file, whatever its name; `None` where it does not exist.
+    pub(super) fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u64) -> Result<Option<Vec<u8>>> {
+        let (offset, asked) = (position(path, offset)?, position(path, length)?);
+        let components: Vec<&[u8]> = path.components().collect();
+        let is_text = |component: &&[u8]| self.encoding.text(component).is_some();
+        let depth = components.iter().position(|component| !is_text(component));
+        let rows = match depth {
+            None => {
+                self.client.query("SELECT pg_read_binary_file($1, $2, $3, true)", &[&self.text(path)?, &offset, &asked])
+            }
+            Some(depth) => {
+                let (directory, names) = components.split_at(depth);
+                let directory = directory.join(b"/".as_slice());
+                let directory = String::from_utf8_lossy(if depth == 0 { b"." } else { &directory });
+                self.client.query(READ_BY_BYTES, &[&directory, &names, &offset, &asked])
+            }
+        };
+        let rows = rows.map_err(|error| query_failed(&format!("cannot read {path} of"), &error))?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let bytes = bytes_of(row, 0)?;
+        check_length(bytes, length)?;
+        Ok(bytes.map(<[u8]>::to_vec))
+    }
+
+    /// A path that is known to be text as such.
+    fn text<'p>(&self, path: &'p ClusterPath) -> Result<&'p str> {
+        self.encoding
+            .text(path.as_bytes())
+            .ok_or_else(|| Error::failure(format!("{path} is no text for the source server")))
+    }
+}
+
+/// A position or length as the server takes it.
+fn position(path: &ClusterPath, bytes: u64) -> Result<i64> {
+    i64::try_from(bytes).map_err(|_| Error::failure(format!("byte {bytes} of {path} is beyond any file's end")))
+}
+
+/// Checks that there are not more bytes than were asked for.
+fn check_length(bytes: Option<&[u8]>, asked: u64) -> Result<()> {
+    match bytes {
+        Some(bytes) if bytes.len() as u64 > asked => {
+            Err(Error::failure(format!("the source server sends {} bytes where it was asked for {asked}", bytes.len())))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,167 @@
+//! What is in a running server's data directory.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use postgres::Client;
+use postgres::error::SqlState;
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::ToSql;
+
+use super::session::query_failed;
+use crate::cluster::{FileEntry, FileKind, Inventory};
+use crate::error::{Error, Result};
+use crate::progress::{Progress, Stage};
+use crate::types::ClusterPath;
+
+/// Everything below the data directory. `pg_stat_file` follows links; what vanished has no size.
+const LIST: &str = "
+    WITH RECURSIVE entry (path, size, isdir) AS (
+        SELECT name, stat.size, stat.isdir
+          FROM pg_ls_dir('.', true, false) AS name,
+               LATERAL pg_stat_file(name, true) AS stat
+        UNION ALL
+        SELECT parent.path || '/' || name, stat.size, stat.isdir
+          FROM entry AS parent,
+               LATERAL pg_ls_dir(parent.path, true, false) AS name,
+               LATERAL pg_stat_file(parent.path || '/' || name, true) AS stat
+         WHERE parent.isdir
+    )
+    SELECT textsend(path), isdir, size FROM entry WHERE size IS NOT NULL";
+
+/// Where the tablespaces with these OIDs are. Fails where one is dropped meanwhile.
+const LOCATIONS: &str = "
+    SELECT oid, textsend(pg_tablespace_location(oid))
+      FROM unnest($1::oid[]) AS oid";
+
+/// How often a listing is begun anew when a tablespace is dropped under it.
+const ATTEMPTS: u32 = 5;
+/// How long to wait before that.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Lists the data directory.
+pub(super) fn list(client: &mut Client, progress: &dyn Progress) -> Result<Inventory> {
+    progress.begin(Stage::List, None);
+    let mut attempt = 1;
+    let listed = loop {
+        match list_once(client, progress) {
+            Err(Failed::Vanished(_)) if attempt < ATTEMPTS => {
+                attempt += 1;
+                thread::sleep(PAUSE);
+            }
+            other => break other,
+        }
+    };
+    progress.end();
+    listed.map_err(|failed| match failed {
+        Failed::Vanished(error) | Failed::Other(error) => error,
+    })
+}
+
+/// Why a listing failed.
+enum Failed {
+    /// Something was there first and then was not.
+    Vanished(Error),
+    /// Anything else.
+    Other(Error),
+}
+
+impl From<postgres::Error> for Failed {
+    fn from(error: postgres::Error) -> Self {
+        let vanished = error.code() == Some(&SqlState::UNDEFINED_FILE);
+        let error = query_failed("cannot list the files of", &error);
+        if vanished { Self::Vanished(error) } else { Self::Other(error) }
+    }
+}
+
+fn list_once(client: &mut Client, progress: &dyn Progress) -> std::result::Result<Inventory, Failed> {
+    let mut inventory = Inventory::new();
+    let mut rows = client.query_raw(LIST, std::iter::empty::<&(dyn ToSql + Sync)>())?;
+    while let Some(row) = rows.next()? {
+        let path = ClusterPath::new(row.try_get(0)?).map_err(|error| {
+            Failed::Other(
+                Error::precondition("the source server lists a file that cannot be one of its").because(error),
+            )
+        })?;
+        let size: i64 = row.try_get(2)?;
+        let kind = if row.try_get(1)? {
+            FileKind::Directory
+        } else if is_server_socket(path.file_name()) && size == 0 {
+            continue;
+        } else {
+            FileKind::File { size: u64::try_from(size).unwrap_or(0), modified: None }
+        };
+        inventory.insert(path, FileEntry { kind, mode: None });
+        progress.advance(1);
+    }
+    drop(rows);
+    link_tablespaces(client, &mut inventory)?;
+    Ok(inventory)
+}
+
+/// Whether a name is that of a server's socket, which `pg_stat_file` shows as an empty file.
+fn is_server_socket(name: &[u8]) -> bool {
+    name.strip_prefix(b".s.PGSQL.").is_some_and(|port| !port.is_empty() && port.iter().all(u8::is_ascii_digit))
+}
+
+/// Makes symlinks of the directories in `pg_tblspc` that stand for a tablespace elsewhere. They are
+/// asked for by what was listed, not by the catalog, which may know more or less by now.
+fn link_tablespaces(client: &mut Client, inventory: &mut Inventory) -> std::result::Result<(), Failed> {
+    let directories = inventory.iter().filter(|(_, entry)| entry.kind == FileKind::Directory);
+    let by_oid: BTreeMap<u32, ClusterPath> =
+        directories.filter_map(|(path, _)| Some((tablespace(path)?, path.clone()))).collect();
+    let oids: Vec<u32> = by_oid.keys().copied().collect();
+    if oids.is_empty() {
+        return Ok(());
+    }
+    for row in client.query(LOCATIONS, &[&oids])? {
+        let text: &[u8] = row.try_get(1)?;
+        // A tablespace inside the data directory is a directory, and so its location is relative.
+        if text.starts_with(b"/")
+            && let Some(path) = by_oid.get(&row.try_get(0)?)
+        {
+            let kind = FileKind::Symlink { text: text.to_vec() };
+            inventory.insert(path.clone(), FileEntry { kind, mode: None });
+        }
+    }
+    Ok(())
+}
+
+/// The OID of the tablespace whose link has this path.
+fn tablespace(path: &ClusterPath) -> Option<u32> {
+    let name = std::str::from_utf8(path.below(b"pg_tblspc")?).ok()?;
+    let oid = name.parse().ok().filter(|&oid: &u32| oid > 0)?;
+    (oid.to_string() == name).then_some(oid)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tablespaces_are_recognised_by_their_exact_path() {
+        let oid = |path: &str| tablespace(&ClusterPath::new(path.as_bytes()).unwrap());
+        assert_eq!(oid("pg_tblspc/16400"), Some(16400));
+        for other in [
+            "pg_tblspc",
+            "pg_tblspc/0",
+            "pg_tblspc/+1",
+            "pg_tblspc/01",
+            "pg_tblspc/1/1",
+            "pg_tblspc/4294967296",
+            "base/1",
+        ] {
+            assert_eq!(oid(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn sockets_are_told_by_their_names() {
+        assert!(is_server_socket(b".s.PGSQL.5432"));
+        for other in [".s.PGSQL.5432.lock", ".s.PGSQL.", "s.PGSQL.5432", ".s.PGSQL.x"] {
+            assert!(!is_server_socket(other.as_bytes()), "{other}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Connecting, the session's settings, what must hold of the server and the role, and errors.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+
+use postgres::error::SqlState;
+use postgres::{Client, NoTls};
+
+use crate::error::{Error, Result};
+use crate::format::Major;
+use crate::io::conninfo::ConnInfo;
+
+/// The settings of pg_rewind's sessions, and names as bytes.
+const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
+     SET idle_in_transaction_session_timeout = 0; SET default_transaction_read_only = on; \
+     SET client_encoding = 'SQL_ASCII'; SELECT pg_catalog.set_config('search_path', '', false)";
+
+/// The functions that ordinary roles may execute only if somebody granted it.
+const FUNCTIONS: [&str; 4] = [
+    "pg_catalog.pg_ls_dir(text, boolean, boolean)",
+    "pg_catalog.pg_stat_file(text, boolean)",
+    "pg_catalog.pg_read_binary_file(text)",
+    "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
+];
+
+/// Which file names the server takes as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// Those that are UTF-8: the database's encoding is UTF-8 or none.
+    Utf8,
+    /// Those that are ASCII, of which every encoding is a superset.
+    Other,
+}
+
+impl Encoding {
+    /// The name as the server takes it; `None` where it would have to be valid but may not be.
+    pub(super) fn text(self, name: &[u8]) -> Option<&str> {
+        let text = std::str::from_utf8(name).ok()?;
+        (self == Self::Utf8 || text.is_ascii()).then_some(text)
+    }
+}
+
+/// Connects.
+pub(super) fn open(conninfo: &ConnInfo) -> Result<Client> {
+    conninfo.config().connect(NoTls).map_err(|error| {
+        let mut failure = Error::precondition(format!("cannot connect to the source server: {}", conninfo.redacted()));
+        for hint in connect_hints(conninfo, &error) {
+            failure = failure.hint(hint);
+        }
+        failure.because(describe(&error))
+    })
+}
+
+/// What to do about a connection that failed.
+fn connect_hints(conninfo: &ConnInfo, error: &postgres::Error) -> Vec<String> {
+    let mut hints = Vec::new();
+    // Without a password where one is wanted, the client gives up before the server does.
+    let no_password = error.as_db_error().is_none() && describe(error).contains("password missing");
+    match error.code() {
+        Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+            hints.extend(
+                conninfo.password_file.as_ref().map(|file| format!("the password came from {}", file.display())),
+            );
+        }
+        Some(&SqlState::INVALID_CATALOG_NAME) => hints.push("any database will do: name one with dbname=".to_owned()),
+        None if no_password => {
+            hints.extend(conninfo.warning.as_ref().map(ToString::to_string));
+            hints.push("give a password in PGPASSWORD or in a line of the password file that fits".to_owned());
+        }
+        None => hints.push("check that the server runs, and host and port".to_owned()),
+        Some(_) => {}
+    }
+    hints
+}
+
+/// Sets the session up and checks that this server and this role can serve as a source.
+pub(super) fn check(client: &mut Client) -> Result<()> {
+    let failed = |error| query_failed("cannot set up a session on", &error);
+    client.batch_execute(SETTINGS).map_err(failed)?;
+    let query = "SELECT current_setting('server_version'),
+                        current_setting('server_version_num')::int4,
+                        current_setting('full_page_writes') = 'on',
+                        pg_is_in_recovery()";
+    let row = client.query_one(query, &[]).map_err(failed)?;
+    let text: String = row.try_get(0).map_err(failed)?;
+    let number: i32 = row.try_get(1).map_err(failed)?;
+    let full_page_writes: bool = row.try_get(2).map_err(failed)?;
+    let in_recovery: bool = row.try_get(3).map_err(failed)?;
+
+    let number = u32::try_from(number / 10_000).unwrap_or(0);
+    let Some(major) = Major::ALL.into_iter().find(|major| major.number() == number) else {
+        return Err(Error::precondition(format!(
+            "the source server is PostgreSQL {text}, and only the majors 13 to 19 are known"
+        )));
+    };
+    if major >= Major::V17 {
+        client.batch_execute("SET transaction_timeout = 0").map_err(failed)?;
+    }
+    if major == Major::V13 && in_recovery {
+        return Err(Error::precondition("the source server is a standby, which PostgreSQL 13 cannot be rewound to")
+            .hint("use the primary, or promote this server first"));
+    }
+    if !full_page_writes {
+        return Err(Error::precondition(
+            "full_page_writes is off on the source server: pages copied while they are written could not be repaired",
+        )
+        .hint("set full_page_writes = on, on its primary too, and let a checkpoint pass"));
+    }
+    check_privileges(client, in_recovery)
+}
+
+/// Checks that the role may execute [`FUNCTIONS`].
+fn check_privileges(client: &mut Client, in_recovery: bool) -> Result<()> {
+    let failed = |error| query_failed("cannot read the privileges on", &error);
+    let query = "SELECT function FROM unnest($1::text[]) WITH ORDINALITY AS f(function, n)
+                  WHERE NOT has_function_privilege(function, 'EXECUTE') ORDER BY n";
+    let rows = client.query(query, &[&FUNCTIONS.as_slice()]).map_err(failed)?;
+    let missing = rows.iter().map(|row| row.try_get(0)).collect::<std::result::Result<Vec<&str>, _>>();
+    let missing = missing.map_err(failed)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let query = "SELECT textsend(quote_ident(current_user)),
+                        textsend(quote_ident(current_database()))";
+    let row = client.query_one(query, &[]).map_err(failed)?;
+    let name = |column| row.try_get(column).map(|name: &[u8]| String::from_utf8_lossy(name).into_owned());
+    let (role, database) = (name(0).map_err(failed)?, name(1).map_err(failed)?);
+    Err(privileges_missing(&missing, &role, &database, in_recovery))
+}
+
+/// The error for privileges that are missing; names are quoted as SQL wants them.
+fn privileges_missing(functions: &[&str], role: &str, database: &str, in_recovery: bool) -> Error {
+    let server = if in_recovery { "the source's primary" } else { "the source server" };
+    let mut hint = format!("as a superuser in database {database} of {server} run:");
+    for function in functions {
+        let _ = write!(hint, "\nGRANT EXECUTE ON FUNCTION {function} TO {role};");
+    }
+    let message = format!("role {role} may not execute all functions that read the source server's files");
+    Error::precondition(message).hint(hint)
+}
+
+/// Which names the server takes as text.
+pub(super) fn encoding(client: &mut Client) -> Result<Encoding> {
+    let failed = |error| query_failed("cannot read the encoding of", &error);
+    let row = client.query_one("SELECT current_setting('server_encoding')", &[]).map_err(failed)?;
+    let name: &str = row.try_get(0).map_err(failed)?;
+    Ok(if matches!(name, "UTF8" | "SQL_ASCII") { Encoding::Utf8 } else { Encoding::Other })
+}
+
+/// The failure of a query; `what` ends where the server is to be named.
+pub(super) fn query_failed(what: &str, error: &postgres::Error) -> Error {
+    let failure = Error::failure(format!("{what} the source server")).because(describe(error));
+    if error.is_closed() { failure.hint("see the server's log for why it ended the connection") } else { failure }
+}
+
+/// The error in one text: all that the server says, or the causes one after the other.
+fn describe(error: &postgres::Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        let more = [error.detail(), error.hint()].into_iter().flatten();
+        let parts: Vec<&str> = std::iter::once(error.message()).chain(more).collect();
+        return format!("{} (SQLSTATE {})", parts.join("; "), error.code().code());
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_may_be_invalid_are_no_text() {
+        let cases: [(&[u8], bool, bool); 3] =
+            [(b"base/1", true, true), ("n\u{e4}h".as_bytes(), true, false), (b"a\xff", false, false)];
+        for (name, utf8, other) in cases {
+            assert_eq!(Encoding::Utf8.text(name).is_some(), utf8, "{name:?}");
+            assert_eq!(Encoding::Other.text(name).is_some(), other, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_statements_can_be_run_as_they_are() {
+        let error = privileges_missing(FUNCTIONS.get(1..2).unwrap(), "\"my role\"", "app", true);
+        let expected = "as a superuser in database app of the source's primary run:\n\
+             GRANT EXECUTE ON FUNCTION pg_catalog.pg_stat_file(text, boolean) TO \"my role\";";
+        assert_eq!(error.hints(), [expected]);
+    }
+}
