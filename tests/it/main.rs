@@ -10,4 +10,5 @@
     unreachable_pub
 )]
 
+mod oracle;
 mod support;

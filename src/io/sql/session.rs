@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
+use std::io;
 
 use postgres::error::SqlState;
 use postgres::{Client, NoTls};
@@ -150,7 +151,8 @@ pub(super) fn encoding(client: &mut Client) -> Result<Encoding> {
 /// The failure of a query; `what` ends where the server is to be named.
 pub(super) fn query_failed(what: &str, error: &postgres::Error) -> Error {
     let failure = Error::failure(format!("{what} the source server")).because(describe(error));
-    if error.is_closed() { failure.hint("see the server's log for why it ended the connection") } else { failure }
+    let lost = error.is_closed() || error.source().is_some_and(|cause| cause.is::<io::Error>());
+    if lost { failure.hint("see the server's log for why it ended the connection") } else { failure }
 }
 
 /// The error in one text: all that the server says, or the causes one after the other.

@@ -16,12 +16,14 @@
 
 pub(crate) mod checks;
 pub(crate) mod cluster;
+pub(crate) mod life;
 pub(crate) mod outcome;
 pub(crate) mod pair;
 pub(crate) mod replication;
 pub(crate) mod scratch;
 pub(crate) mod servers;
 pub(crate) mod stock;
+pub(crate) mod tool;
 pub(crate) mod tree;
 pub(crate) mod workload;
 

@@ -2,13 +2,14 @@
 
 use std::fs;
 
-use super::cluster::{Cluster, InitOptions, Stop};
+use super::cluster::{Cluster, InitOptions};
 use super::for_each_major;
+use super::life::{assert_can_lead, assert_follows, assert_sound_at_rest};
 use super::pair::Pair;
 use super::servers::Major;
 use super::stock::{self, Source};
 use super::tree::{self, Tree};
-use super::workload::{self, REWIND_USER};
+use super::workload::REWIND_USER;
 
 for_each_major!(stock_from_directory, stock_from_server, simple_pair);
 
@@ -60,41 +61,6 @@ fn simple_pair(major: Major) {
     let expected = [["common", "1000"], ["hook", "1"], ["source", "1000"]];
     assert_eq!(copy.rows("postgres", origins), expected);
     assert_sound_at_rest(&copy);
-}
-
-/// Starts the rewound `target` as a standby of the running `source` and checks everything that a
-/// standby owes: it streams, a new row arrives, contents are equal, every structure is sound.
-fn assert_follows(target: &Cluster, source: &Cluster) {
-    target.start();
-    source.wait_for_streaming();
-    source.sql("postgres", "CREATE TABLE arrives AS SELECT 42 AS answer");
-    target.wait_for_catchup(source);
-    assert_eq!(target.sql("postgres", "TABLE arrives"), "42");
-    assert_eq!(target.databases(), source.databases());
-    assert!(target.dump_all() == source.dump_all(), "the dumps differ");
-    if source.sql("postgres", "SELECT to_regclass('indexed') IS NOT NULL") == "t" {
-        assert_eq!(workload::probe(target), workload::probe(source));
-    }
-    target.assert_amcheck();
-}
-
-/// Stops the standby and checks what can be seen at rest only.
-fn assert_sound_at_rest(target: &Cluster) {
-    target.stop(Stop::Fast);
-    target.assert_checksums();
-    let state = &target.controldata()["Database cluster state"];
-    assert_eq!(state, "shut down in recovery");
-}
-
-/// Promotes the standby and checks what can be seen on a primary only.
-fn assert_can_lead(standby: &Cluster, source: &Cluster) {
-    standby.start();
-    standby.promote();
-    assert_eq!(workload::prepared(standby), ["source", "stays"]);
-    assert_eq!(workload::prepared(standby), workload::prepared(source));
-    let empty = "SELECT count(*) FROM unlogged";
-    assert_eq!(standby.sql("postgres", empty), "0");
-    standby.assert_amcheck();
 }
 
 /// Makes good what the stock tool of 13 leaves broken (in a database that the target dropped and

@@ -1,0 +1,142 @@
+//! The directory that we leave equals the one that stock pg_rewind leaves, and lives.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::cluster::Cluster;
+use crate::support::for_each_major;
+use crate::support::life::{assert_can_lead, assert_follows, assert_sound_at_rest};
+use crate::support::pair::Pair;
+use crate::support::servers::Major;
+use crate::support::stock::{self, Source};
+use crate::support::tool::Plan;
+use crate::support::tree::{self, Tree};
+use crate::support::workload::REWIND_USER;
+
+for_each_major!(stopped_source, live_source, working_source);
+
+/// Same pair, same outcome as stock; then it follows the source, and can lead.
+fn stopped_source(major: Major) {
+    let Pair { source, target } = Pair::shared(major).copy();
+    let stock_target = Pair::shared(major).copy_target();
+    let source_before = Tree::of(&source);
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    let _ = plan.apply(&[]).success();
+    let _ = stock::rewind(&stock_target, Source::Directory(&source), &[]).success();
+    assert_eq!(tree::diff(&source_before, &Tree::of(&source), &|_| false), [""; 0], "the source was written to");
+    assert_equal_outcome(&target, &stock_target, &plan.json());
+    source.start();
+    target.follow(&source);
+    assert_follows(&target, &source);
+    assert_sound_at_rest(&target);
+    assert_can_lead(&target, &source);
+}
+
+/// The same over SQL, with no more than pg_rewind's four grants.
+fn live_source(major: Major) {
+    let Pair { source, target } = Pair::shared(major).copy();
+    let stock_target = Pair::shared(major).copy_target();
+    source.start();
+    source.checkpoint();
+    let plan = Plan::of(&target, Source::Server(&source, REWIND_USER), &["-R"]);
+    let _ = plan.apply(&[]).success();
+    let _ = stock::rewind(&stock_target, Source::Server(&source, REWIND_USER), &["-R"]).success();
+    assert_equal_outcome(&target, &stock_target, &plan.json());
+    assert!(fs::metadata(target.path("standby.signal")).unwrap().len() == 0);
+    source.sql("postgres", "ALTER ROLE rewind_user REPLICATION");
+    assert_follows(&target, &source);
+    assert_sound_at_rest(&target);
+}
+
+/// A live source goes on working between plan and apply: relations grow, shrink, come and go.
+fn working_source(major: Major) {
+    let Pair { source, target } = Pair::shared(major).copy();
+    source.start();
+    source.sql("postgres", "CREATE TABLE goes AS SELECT g FROM generate_series(1, 5000) g");
+    source.sql("postgres", "CREATE TABLE shrinks AS SELECT g FROM generate_series(1, 50000) g");
+    source.checkpoint();
+    let plan = Plan::of(&target, Source::Server(&source, REWIND_USER), &["-R"]);
+    source.sql("postgres", "DROP TABLE goes");
+    source.sql("postgres", "DELETE FROM shrinks WHERE g > 100");
+    source.sql("postgres", "VACUUM shrinks");
+    source.sql("postgres", "CREATE TABLE comes AS SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g");
+    source.sql("postgres", "CREATE DATABASE comes");
+    source.sql("postgres", "SELECT pg_switch_wal()");
+    source.sql("comes", "CREATE TABLE inside AS SELECT g FROM generate_series(1, 1000) g");
+    source.checkpoint();
+    let _ = plan.apply(&[]).success();
+    source.sql("postgres", "ALTER ROLE rewind_user REPLICATION");
+    assert_follows(&target, &source);
+    assert_sound_at_rest(&target);
+}
+
+/// Compares two rewound directories, byte for byte but for what is listed here.
+fn assert_equal_outcome(ours: &Cluster, stock: &Cluster, plan: &Value) {
+    // Stock 13 forgets PG_VERSION of databases that only the source has.
+    stock::restore_missing_pg_version(stock);
+    let explained = wal_that_replay_does_not_need(plan);
+    let recovery = plan.get("recovery").is_some();
+    let ignore = |path: &str| {
+        // Our own state.
+        path == ".pg_unfork" || path.starts_with(".pg_unfork/") || path.contains("/.pg_unfork")
+            // Compared below, but for the time of writing.
+            || path == "global/pg_control" || path == "backup_label"
+            // Stock writes libpq's defaults into primary_conninfo; compared below.
+            || (recovery && path == "postgresql.auto.conf")
+            // Stock copies, and removes, WAL that recovery does not read.
+            || explained.contains(path)
+    };
+    let differences = tree::diff(&Tree::of(ours), &Tree::of(stock), &|path| ignore(&path.to_string_lossy()));
+    assert_eq!(differences, [""; 0]);
+    assert_eq!(label(ours), label(stock));
+    assert_equal_control_files(ours, stock);
+    if recovery {
+        let settings = |cluster: &Cluster| {
+            let text = fs::read_to_string(cluster.path("postgresql.auto.conf")).unwrap();
+            let (own, others): (Vec<_>, Vec<_>) =
+                text.lines().map(str::to_owned).partition(|line| line.starts_with("primary_conninfo"));
+            (own.len(), others)
+        };
+        assert_eq!(settings(ours), settings(stock));
+    }
+}
+
+/// The paths in `pg_wal` on which we differ from stock on purpose, as the plan says.
+fn wal_that_replay_does_not_need(plan: &Value) -> BTreeSet<String> {
+    let path = |entry: &Value| entry["path"].as_str().unwrap().to_owned();
+    let needed: BTreeSet<String> = plan["wal"]["segments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|segment| format!("pg_wal/{}", segment["file"].as_str().unwrap()))
+        .collect();
+    let kept = plan["kept"].as_array().unwrap().iter().map(path);
+    let removed = plan["actions"].as_array().unwrap().iter();
+    let removed = removed.filter(|action| action["reason"] == "not_in_source_history").map(path);
+    let explained: BTreeSet<String> = kept.chain(removed).filter(|path| !needed.contains(path)).collect();
+    assert!(explained.iter().all(|path| path.starts_with("pg_wal/")), "{explained:?}");
+    explained
+}
+
+fn label(cluster: &Cluster) -> Vec<String> {
+    let text = fs::read_to_string(cluster.path("backup_label")).unwrap();
+    assert!(text.contains("START TIME: "), "{text}");
+    text.lines().filter(|line| !line.starts_with("START TIME: ")).map(str::to_owned).collect()
+}
+
+/// All of the file but its time and, after it, the CRC.
+fn assert_equal_control_files(ours: &Cluster, stock: &Cluster) {
+    let read = |cluster: &Cluster| {
+        let mut bytes = fs::read(cluster.path("global/pg_control")).unwrap();
+        let control = pg_unfork::format::ControlFile::parse(&bytes).unwrap();
+        let crc = control.facts().control.crc;
+        bytes[24..32].fill(0);
+        bytes[crc..crc + 4].fill(0);
+        bytes
+    };
+    let (ours, stock) = (read(ours), read(stock));
+    let differences: Vec<usize> = (0..ours.len()).filter(|&at| ours[at] != stock[at]).collect();
+    assert_eq!(differences, [0; 0], "offsets at which the control files differ");
+}

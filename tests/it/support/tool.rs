@@ -1,0 +1,83 @@
+//! The program under test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::cluster::Cluster;
+use super::outcome::Outcome;
+use super::scratch;
+use super::stock::Source;
+
+/// A plan in a file of its own.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    directory: TempDir,
+}
+
+/// A command of the program, in an environment without anybody's settings.
+pub(crate) fn pg_unfork(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pg_unfork"));
+    let variables = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG"));
+    for (name, _) in variables {
+        command.env_remove(name);
+    }
+    command.env("TZ", "UTC").args(arguments);
+    command
+}
+
+/// The options that name a source.
+fn source_options(source: Source<'_>) -> [String; 2] {
+    match source {
+        Source::Directory(source) => ["--source-pgdata".to_owned(), source.data().display().to_string()],
+        Source::Server(source, user) => ["--source-server".to_owned(), source.conninfo("postgres", user)],
+    }
+}
+
+impl Plan {
+    /// Plans how `target` follows `source`, whatever the outcome.
+    pub(crate) fn make(target: &Cluster, source: Source<'_>, arguments: &[&str]) -> (Self, Outcome) {
+        let plan = Self { directory: scratch::directory("plan") };
+        let mut command = pg_unfork(&["plan", "-D"]);
+        command.arg(target.data()).args(source_options(source)).arg("-o").arg(plan.path());
+        if target.major().0 == 19 {
+            command.arg("--allow-unreleased");
+        }
+        let outcome = Outcome::of(command.args(arguments));
+        (plan, outcome)
+    }
+
+    /// Plans, and expects that to be possible.
+    pub(crate) fn of(target: &Cluster, source: Source<'_>, arguments: &[&str]) -> Self {
+        let (plan, outcome) = Self::make(target, source, arguments);
+        let _ = outcome.success();
+        plan
+    }
+
+    /// The plan's file.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("plan.json")
+    }
+
+    /// The document as it stands.
+    pub(crate) fn document(&self) -> Vec<u8> {
+        std::fs::read(self.path()).expect("the plan")
+    }
+
+    /// The document as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.document()).expect("a plan is JSON")
+    }
+
+    /// Applies the plan.
+    pub(crate) fn apply(&self, arguments: &[&str]) -> Outcome {
+        apply(&self.path(), arguments)
+    }
+}
+
+/// Applies the plan in `file`.
+pub(crate) fn apply(file: &Path, arguments: &[&str]) -> Outcome {
+    Outcome::of(pg_unfork(&["apply", "--no-sync"]).arg(file).args(arguments))
+}
