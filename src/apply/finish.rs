@@ -8,7 +8,7 @@ use super::units::Units;
 use crate::cluster::{Durability, SourceKind, TargetStore};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{BackupLabel, ControlFile, DbState};
-use crate::manifest::{Action, ActionKind, LabelPlan, Manifest, PathState, Phase, Reason, RecoveryPlan, WalPlan};
+use crate::manifest::{Action, ActionKind, LabelPlan, PathState, Phase, Reason, RecoveryPlan, WalPlan};
 use crate::plan::{Cluster, end_of_source, read_control_file};
 use crate::types::{ClusterPath, Lsn, SegmentNumber, TimelineId, WalFileName};
 
@@ -37,7 +37,7 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, bytes: &mut u64) -> Result<
         write_recovery(context.store, recovery)?;
     }
     let now = (context.now)();
-    write_label(context.store, label, manifest, &now.local)?;
+    write_label(context.store, label, &end.control, &now.local)?;
     context.store.sync(context.progress)?;
     let mut control =
         end.control.with_state(DbState::InArchiveRecovery).with_min_recovery_point(end.lsn, end.timeline);
@@ -108,9 +108,9 @@ fn wal_action(name: String) -> Result<Action> {
     })
 }
 
-fn write_label(store: &mut dyn TargetStore, plan: &LabelPlan, manifest: &Manifest, start_time: &str) -> Result<()> {
+fn write_label(store: &mut dyn TargetStore, plan: &LabelPlan, control: &ControlFile, start_time: &str) -> Result<()> {
     let label = BackupLabel { start: plan.start, timeline: plan.timeline, checkpoint: plan.checkpoint };
-    let text = label.render(manifest.target.control_file.geometry.wal_segment_size, start_time);
+    let text = label.render(control.facts(), control.geometry().wal_segment_size, start_time);
     let path = ClusterPath::new(b"backup_label").context(|| "no such name".to_owned())?;
     write_file(store, &path, text.as_bytes(), Durability::Later)
 }

@@ -1,5 +1,6 @@
 //! `backup_label`: from where a server must replay when it starts on a rewound directory.
 
+use super::MajorFacts;
 use crate::types::{Lsn, TimelineId, WalFileName, WalSegmentSize, SegmentNumber};
 
 /// The label that a rewind leaves, with pg_rewind's exact lines.
@@ -20,13 +21,14 @@ impl BackupLabel {
     /// The file's text; `start_time` is free text in the server's eyes, local time with zone in
     /// pg_rewind's.
     #[must_use]
-    pub fn render(&self, size: WalSegmentSize, start_time: &str) -> String {
+    pub fn render(&self, facts: &MajorFacts, size: WalSegmentSize, start_time: &str) -> String {
+        let text = |lsn: Lsn| if facts.pads_lsn { lsn.padded() } else { lsn.to_string() };
         let file = WalFileName { timeline: self.timeline, segment: SegmentNumber::of(self.start, size) };
         format!(
             "START WAL LOCATION: {} (file {})\nCHECKPOINT LOCATION: {}\nBACKUP METHOD: pg_rewind\nBACKUP FROM: standby\nSTART TIME: {start_time}\n",
-            self.start,
+            text(self.start),
             file.text(size),
-            self.checkpoint,
+            text(self.checkpoint),
         )
     }
 }
@@ -35,12 +37,16 @@ impl BackupLabel {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::format::Major;
 
     #[test]
     fn the_lines_are_pg_rewinds() {
         let label = BackupLabel { start: Lsn::new(0x300_0028), timeline: TimelineId::new(2), checkpoint: Lsn::new(0x300_0060) };
+        let size = WalSegmentSize::new(1 << 20).unwrap();
+        let newest = label.render(Major::V19.facts(), size, "");
+        assert!(newest.starts_with("START WAL LOCATION: 0/03000028 (file 000000020000000000000030)\nCHECKPOINT LOCATION: 0/03000060\n"));
         assert_eq!(
-            label.render(WalSegmentSize::new(1 << 20).unwrap(), "2026-03-01 10:00:00 UTC"),
+            label.render(Major::V17.facts(), size, "2026-03-01 10:00:00 UTC"),
             "START WAL LOCATION: 0/3000028 (file 000000020000000000000030)\nCHECKPOINT LOCATION: 0/3000060\nBACKUP METHOD: pg_rewind\nBACKUP FROM: standby\nSTART TIME: 2026-03-01 10:00:00 UTC\n"
         );
     }

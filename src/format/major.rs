@@ -80,6 +80,8 @@ pub struct MajorFacts {
     /// Whether commit and abort records have the flag that marks special updates of relation
     /// files (dropped relations), which the files' listing covers.
     pub transactions_flag_relation_files: bool,
+    /// Whether LSNs are printed with all eight digits of their lower half.
+    pub pads_lsn: bool,
     /// Whether a rewind sets `time` in the control file to now (else the source's time stays).
     pub rewind_sets_time: bool,
     /// The control file's layout.
@@ -124,6 +126,7 @@ const V13: MajorFacts = MajorFacts {
     image_flags: ImageFlags { compressed: 0x02, apply: 0x04 },
     database_operations: &[0x00, 0x10],
     transactions_flag_relation_files: false,
+    pads_lsn: false,
     rewind_sets_time: false,
     control: CONTROL_1300,
 };
@@ -177,6 +180,7 @@ const V19: MajorFacts = MajorFacts {
     page_info_mask: 0x0007,
     overwrite_contrecord: 0x0004,
     last_resource_manager: 22,
+    pads_lsn: true,
     control: CONTROL_1905,
     ..V18
 };

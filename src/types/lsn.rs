@@ -44,6 +44,12 @@ impl Lsn {
         Self(self.0.saturating_add(bytes))
     }
 
+    /// The text of PostgreSQL 19 and later: the lower half always has eight digits.
+    #[must_use]
+    pub fn padded(self) -> String {
+        format!("{:X}/{:08X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+
     /// Bytes from `earlier` to this position; zero where `earlier` is not earlier.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
@@ -143,6 +149,7 @@ mod tests {
             assert_eq!(Lsn::new(bytes).to_string(), text);
             assert_eq!(text.parse(), Ok(Lsn::new(bytes)));
         }
+        assert_eq!(Lsn::new(0xA_0000_00FF).padded(), "A/000000FF");
         assert_eq!("0/0300_0028".parse::<Lsn>().ok(), None);
         assert_eq!("1/03000028".parse(), Ok(Lsn::new(0x1_0300_0028)));
         for bad in ["", "/", "1/", "/1", "1", "1/2/3", "+1/2", "1/123456789", "g/0", " 1/2"] {
