@@ -1,5 +1,92 @@
-//! pg_unfork (architecture below).
-#![allow(missing_docs)]
+//! A cluster that forked off its primary is made a follower again, in two steps.
+//!
+//! `plan` reads the target's WAL and the source's listing and writes a manifest; `apply` does
+//! exactly what the manifest says. This is the library behind the program; its parts, in the
+//! order in which data flows:
+//!
+//! ```text
+//! types      positions, timelines, names, sizes
+//! format     PostgreSQL's files: bytes <-> values, one row of facts per major
+//! cluster    what a source and a target are: traits, inventory, path rules
+//! plan       facts -> decisions -> manifest; pure but for the reading it asks the traits for
+//! manifest   the contract: one JSON document, its digest, its schema, its validation
+//! apply      stale? -> seal -> units -> finish; through the traits, too
+//! report     manifests for people
+//! io         the only files, sockets and processes: implements the traits
+//! cli        (in the binary) the only terminal, arguments and exit codes
+//! ```
+//!
+//! Lower layers never name upper ones; a test holds the table of allowed edges.
+//!
+//! # From bytes to facts
+//!
+//! [`format::ControlFile`] says who a cluster is and where it stands. [`format::wal::WalReader`]
+//! is fed with pages and shows records to a visitor; it opens nothing, holds no page, and copies
+//! only records that cross pages. It can begin at a record or at a segment's first record, so
+//! segments can be read independently and joined by `xl_prev`.
+//!
+//! [`plan::WalScan`] feeds it from segment files, 128 KiB at a time, and never opens a segment
+//! before a record needs it. Three questions are asked of the target's WAL: where does it end
+//! (the record of its last checkpoint, or its minimum recovery point); which checkpoint was the
+//! last before the fork (found segment by segment going back, reading each forward, instead of
+//! following links record by record); and which blocks changed since that checkpoint, its record
+//! included. Visitors collect the answers: `changed_blocks` one bit per block of a file that both
+//! sides have, `discarded` the transactions that are lost.
+//!
+//! # From facts to decisions
+//!
+//! [`plan::common_ancestor`] compares the two timeline histories, [`plan::decide`] has the
+//! decision table of pg_rewind 14 and later, [`plan::WalNeeds`] decides on `pg_wal`. All are pure.
+//! Where this differs from pg_rewind, on purpose:
+//!
+//! - The timeline of each side is the later of its checkpoint's and its minimum recovery point's,
+//!   for every major (pg_rewind: from 16 on).
+//! - Equal timeline numbers are not enough for "no rewind needed": the histories must agree, too.
+//! - Of the source's WAL only what replay reads is fetched: its line of history from the redo
+//!   position to its end. Segments before that stay as they are on the target; those that are on
+//!   no line of the source's history are removed even where the source has the same name.
+//! - Segments of the common history that only the target has are kept from the redo position on
+//!   (pg_rewind: from the checkpoint's record on).
+//! - The sizes, and the checksum states, of both sides must be equal.
+//! - The end of recovery is the position that a live primary has *flushed* (pg_rewind: inserted):
+//!   no page is on disk whose record is not, and an inserted position can lie behind a page
+//!   header that replay never reaches. For a standby it is the minimum recovery point, also for a
+//!   stopped one (pg_rewind: its last checkpoint).
+//! - `PG_VERSION` of a database that only the source has is copied (pg_rewind 13 forgets it).
+//!
+//! # The manifest
+//!
+//! [`manifest::Manifest`] is the document, there is no second shape. Its bytes depend on nothing
+//! but the plan; [`manifest::digest_of`] streams over the document as it stands. One path has one
+//! action; what only an apply can know is a named rule from a closed list.
+//!
+//! # Apply
+//!
+//! A manifest and a source's file names come from outside. Paths are confined twice: by
+//! [`types::ClusterPath`], which cannot be absolute or contain `..`, and by the kernel
+//! (`openat2`), which follows no symlink beneath the roots that the target itself has.
+//!
+//! 1. Refuse: a server that runs, a manifest that [`manifest::validate`] rejects, a target that
+//!    moved at all, a source that moved more than it may.
+//! 2. Seal: plan and control file are saved in the state directory `.pg_unfork`, then the control
+//!    file is replaced by [`format::ControlFile::sealed`], which no server starts on in any mode.
+//! 3. WAL that replay needs; directories and links; blocks, tails and whole files; truncations;
+//!    removals. Every change goes through `apply::units` and the trait
+//!    [`cluster::TargetStore`]. A whole file is written in the state directory of its file
+//!    system and renamed over the old one; relation files are patched in place.
+//! 4. Finish: the source's end, its WAL up to there, recovery configuration, `backup_label`,
+//!    everything made durable; the real control file last.
+//!
+//! # State directory
+//!
+//! `.pg_unfork/` inside the data directory: `manifest.json` (the plan), `pg_control.before` (the
+//! control file before the seal), `state.json` (format version, the plan's digest, SHA-256 of the
+//! sealed control file and, from the last step on, of the final one). `new.N` is a file on its way
+//! to its place; such files also exist in `.pg_unfork/` of a tablespace's location and of a linked
+//! `pg_wal`. The state speaks of one control file: where that is another one, a server has run
+//! since or the directory is a clone's, and the state means nothing.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 pub mod apply;
 pub mod cluster;
 pub mod error;

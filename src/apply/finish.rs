@@ -39,8 +39,7 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, bytes: &mut u64) -> Result<
     let now = (context.now)();
     write_label(context.store, label, &end.control, &now.local)?;
     context.store.sync(context.progress)?;
-    let mut control =
-        end.control.with_state(DbState::InArchiveRecovery).with_min_recovery_point(end.lsn, end.timeline);
+    let mut control = end.control.with_state(DbState::InArchiveRecovery).with_min_recovery_point(end.lsn, end.timeline);
     if manifest.control_file.as_ref().is_some_and(|plan| plan.set.time.is_some()) {
         control = control.with_time(now.unix);
     }
@@ -59,8 +58,11 @@ fn source_end(context: &mut ApplyContext<'_>) -> Result<End> {
         let control = read_control_file(context.source, "source")?;
         if control.timeline() != planned.control_file.timeline {
             let (now, then) = (control.timeline(), planned.control_file.timeline);
-            return Err(Error::new(ErrorKind::DeadEnd, format!("the source is on timeline {now} now, the plan is for {then}"))
-                .hint("this plan can never finish"));
+            return Err(Error::new(
+                ErrorKind::DeadEnd,
+                format!("the source is on timeline {now} now, the plan is for {then}"),
+            )
+            .hint("this plan can never finish"));
         }
         let position = context.source.position()?.map(|position| (position.lsn, position.in_recovery));
         let cluster = Cluster { control, history: planned.history.clone() };

@@ -12,7 +12,7 @@ mod units;
 use crate::cluster::{Source, Target, TargetStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ControlFile;
-use crate::manifest::{Manifest, Phase, Verdict, validate};
+use crate::manifest::{ActionKind, Manifest, Phase, Verdict, validate};
 use crate::plan::read_control_file;
 use crate::progress::{Progress, Stage};
 
@@ -83,10 +83,9 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
     check_manifest(context.manifest)?;
     check_no_server(context.target)?;
     let control = read_control_file(context.target, "target")?;
-    if let Some(state) = State::read(context.store)? {
-        if state.is_finished_by(&context.manifest.digest, control.as_bytes()) {
-            return Ok(Outcome::AlreadyApplied);
-        }
+    let state = State::read(context.store)?;
+    if state.is_some_and(|state| state.is_finished_by(&context.manifest.digest, control.as_bytes())) {
+        return Ok(Outcome::AlreadyApplied);
     }
     refuse_sealed(&control)?;
     stale::check_target(context.manifest, &control, context.target, context.store)?;
@@ -94,6 +93,7 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
     if context.manifest.verdict == Verdict::NotNeeded {
         return not_needed(&mut context);
     }
+    check_links(context.manifest, context.store)?;
     seal::seal(&mut context, control)?;
     execute(&mut context).map_err(after_first_write)
 }
@@ -116,6 +116,17 @@ fn check_no_server(target: &dyn Target) -> Result<()> {
         Some(pid) => Err(Error::precondition(format!("a server is running on the target (process {pid})"))
             .hint("stop it in good order (pg_ctl stop -m fast), and plan again if it wrote anything")),
     }
+}
+
+/// The locations of new tablespaces must be fit before anything is written.
+fn check_links(manifest: &Manifest, store: &dyn TargetStore) -> Result<()> {
+    let links = manifest.actions.iter().filter(|action| action.kind == ActionKind::CreateSymlink);
+    for action in links {
+        if let Some(link) = action.after.as_ref().and_then(|state| state.link.as_ref()) {
+            store.check_symlink(&action.path, link.as_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 fn refuse_sealed(control: &ControlFile) -> Result<()> {

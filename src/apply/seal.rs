@@ -60,7 +60,12 @@ fn path_of(name: &str) -> Result<ClusterPath> {
 }
 
 /// Puts a whole file in place.
-pub(super) fn write_file(store: &mut dyn TargetStore, path: &ClusterPath, bytes: &[u8], durability: Durability) -> Result<()> {
+pub(super) fn write_file(
+    store: &mut dyn TargetStore,
+    path: &ClusterPath,
+    bytes: &[u8],
+    durability: Durability,
+) -> Result<()> {
     let mut file = store.create_file(path)?;
     file.write_at(bytes, 0)?;
     file.commit(durability)

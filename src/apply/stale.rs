@@ -19,8 +19,16 @@ pub(super) fn check_target(
     store: &dyn TargetStore,
 ) -> Result<()> {
     let planned = &manifest.target;
-    same("target: system identifier", &planned.control_file.system_identifier, &control.header().system_identifier.to_string())?;
-    same("target: SHA-256 of global/pg_control", &planned.control_file.sha256, &hex(&Sha256::digest(control.as_bytes())))?;
+    same(
+        "target: system identifier",
+        &planned.control_file.system_identifier,
+        &control.header().system_identifier.to_string(),
+    )?;
+    same(
+        "target: SHA-256 of global/pg_control",
+        &planned.control_file.sha256,
+        &hex(&Sha256::digest(control.as_bytes())),
+    )?;
     let history = read_history(target, control.timeline(), "target")?;
     if history != planned.history {
         return Err(Error::stale("the target's timeline history is not the one that was planned with").hint(FRESH_PLAN));
@@ -29,7 +37,9 @@ pub(super) fn check_target(
     let as_planned = roots.len() == planned.roots.len()
         && planned.roots.iter().zip(&roots).all(|(a, (path, link))| a.path == *path && a.link == *link);
     if !as_planned {
-        return Err(Error::stale("pg_wal or the tablespaces of the target lead elsewhere than planned").hint(FRESH_PLAN));
+        return Err(
+            Error::stale("pg_wal or the tablespaces of the target lead elsewhere than planned").hint(FRESH_PLAN)
+        );
     }
     let mut moved = Vec::new();
     for action in &manifest.actions {
@@ -45,7 +55,11 @@ pub(super) fn check_target(
 pub(super) fn check_source(manifest: &Manifest, source: &mut dyn Source) -> Result<()> {
     let planned = &manifest.source;
     let control = read_control_file(source, "source")?;
-    same("source: system identifier", &planned.control_file.system_identifier, &control.header().system_identifier.to_string())?;
+    same(
+        "source: system identifier",
+        &planned.control_file.system_identifier,
+        &control.header().system_identifier.to_string(),
+    )?;
     same("source: timeline", &planned.control_file.timeline.to_string(), &control.timeline().to_string())?;
     if source.kind() != planned.kind {
         return Err(Error::stale("the plan was made for the other kind of source (stopped directory, live server)")
@@ -58,7 +72,11 @@ pub(super) fn check_source(manifest: &Manifest, source: &mut dyn Source) -> Resu
     if planned.kind == SourceKind::LiveServer {
         return Ok(());
     }
-    same("source: SHA-256 of global/pg_control", &planned.control_file.sha256, &hex(&Sha256::digest(control.as_bytes())))?;
+    same(
+        "source: SHA-256 of global/pg_control",
+        &planned.control_file.sha256,
+        &hex(&Sha256::digest(control.as_bytes())),
+    )?;
     let mut moved = Vec::new();
     for action in manifest.actions.iter().filter(|action| action.source.is_some()) {
         let found = source.entry(&action.path)?;
@@ -84,7 +102,8 @@ fn all_as_planned(side: &str, moved: Vec<String>) -> Result<()> {
     }
     let more = if moved.len() > SHOWN { format!(" (and {} more)", moved.len() - SHOWN) } else { String::new() };
     let shown: Vec<&str> = moved.iter().take(SHOWN).map(String::as_str).collect();
-    Err(Error::stale(format!("the {side} has changed since the plan was made: {}{more}", shown.join("; "))).hint(FRESH_PLAN))
+    Err(Error::stale(format!("the {side} has changed since the plan was made: {}{more}", shown.join("; ")))
+        .hint(FRESH_PLAN))
 }
 
 /// How the target's entry differs from the planned one; none where it does not.

@@ -204,9 +204,11 @@ impl Writer<'_> {
     fn open(&mut self, index: usize) -> Result<&mut OpenTarget> {
         self.advance_to(index)?;
         if self.current.is_none() {
-            let action = *self.batch.actions.get(index).ok_or_else(|| {
-                Error::failure("the source delivered more than it was asked for")
-            })?;
+            let action = *self
+                .batch
+                .actions
+                .get(index)
+                .ok_or_else(|| Error::failure("the source delivered more than it was asked for"))?;
             let file = match action.kind {
                 ActionKind::CopyFile => OpenTarget::New(self.store.create_file(&action.path)?),
                 _ => OpenTarget::Patched(self.store.open_file(&action.path)?),

@@ -1,5 +1,4 @@
 //! The command line: the only place that knows terminal, arguments and exit codes.
-#![allow(clippy::disallowed_methods)]
 
 mod apply;
 mod args;

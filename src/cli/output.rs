@@ -1,5 +1,4 @@
 //! Writing to the terminal. A closed stdout or stderr never ends the work.
-#![allow(clippy::disallowed_types)]
 
 use std::error::Error as _;
 use std::io::Write;

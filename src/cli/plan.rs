@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pg_unfork::cluster::Target;
 use pg_unfork::error::{Context, Error, ErrorKind, Result};
-use pg_unfork::io::{DataDirectory, Lock, LockKind, write_document};
+use pg_unfork::io::{DataDirectory, Lock, LockKind, real_directory_of, write_document};
 use pg_unfork::manifest::{Manifest, Verdict, to_json};
 use pg_unfork::plan::{PlanOptions, make_plan};
 use pg_unfork::report::summary;
@@ -42,15 +42,16 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
 /// Nothing is written below target or source, the plan neither.
 fn refuse_inside(output: Option<&Path>, target: &DataDirectory, source: Option<&Path>) -> Result<()> {
     let Some(output) = output else { return Ok(()) };
-    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let real = std::fs::canonicalize(parent).context(|| format!("cannot write {}", output.display()))?;
+    let real = real_directory_of(output)?;
     let mut forbidden: Vec<PathBuf> = vec![target.path().to_owned()];
     forbidden.extend(target.followed());
-    forbidden.extend(source.and_then(|source| std::fs::canonicalize(source).ok()));
+    forbidden.extend(source.map(DataDirectory::open).transpose()?.map(|source| source.path().to_owned()));
     match forbidden.iter().find(|directory| real.starts_with(directory)) {
         None => Ok(()),
-        Some(directory) => Err(Error::precondition(format!("the plan cannot be written below {}", directory.display()))
-            .hint("a plan changes nothing below target and source: name a file elsewhere")),
+        Some(directory) => {
+            Err(Error::precondition(format!("the plan cannot be written below {}", directory.display()))
+                .hint("a plan changes nothing below target and source: name a file elsewhere"))
+        }
     }
 }
 

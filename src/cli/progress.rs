@@ -54,7 +54,9 @@ fn bar(stage: Stage, total: Option<u64>) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(10);
     let bar = ProgressBar::with_draw_target(total, target);
     let template = match (stage, total) {
-        (Stage::ScanWal | Stage::Copy, Some(_)) => "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+        (Stage::ScanWal | Stage::Copy, Some(_)) => {
+            "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}"
+        }
         (Stage::List | Stage::Sync, Some(_)) => "{msg} [{bar:30}] {pos}/{len}",
         _ => "{msg} {pos}",
     };

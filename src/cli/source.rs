@@ -16,8 +16,9 @@ pub(super) fn directory(path: &Path) -> Result<Box<dyn Source>> {
 
 /// Connects to a live source.
 pub(super) fn server(conninfo: &str) -> Result<Box<dyn Source>> {
-    let resolved = ConnInfo::resolve(conninfo, &Environment::of_process())
-        .map_err(|error| Error::new(ErrorKind::Usage, "the source's connection string cannot be used").because(error))?;
+    let resolved = ConnInfo::resolve(conninfo, &Environment::of_process()).map_err(|error| {
+        Error::new(ErrorKind::Usage, "the source's connection string cannot be used").because(error)
+    })?;
     if let Some(warning) = &resolved.warning {
         output::note(&format!("pg_unfork: warning: {warning}\n"));
     }

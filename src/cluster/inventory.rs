@@ -31,10 +31,7 @@ impl TryFrom<String> for FileTime {
         let parse = |text: &str| {
             let (seconds, fraction) = text.split_once('.')?;
             let digits = fraction.len() == 9 && fraction.bytes().all(|b| b.is_ascii_digit());
-            Some(Self {
-                seconds: seconds.parse().ok()?,
-                nanoseconds: digits.then(|| fraction.parse().ok()).flatten()?,
-            })
+            Some(Self { seconds: seconds.parse().ok()?, nanoseconds: digits.then(|| fraction.parse().ok()).flatten()? })
         };
         parse(&text).ok_or_else(|| format!("{text:?} is no time of the form seconds.nanoseconds"))
     }

@@ -36,6 +36,13 @@ pub trait TargetStore {
     /// When it cannot be made, or something else is there.
     fn create_directory(&mut self, path: &ClusterPath) -> Result<()>;
 
+    /// Whether [`TargetStore::create_symlink`] would make this link: a tablespace's location must
+    /// exist, be ours, be empty and lie outside of the cluster.
+    ///
+    /// # Errors
+    /// When it would not.
+    fn check_symlink(&self, path: &ClusterPath, text: &[u8]) -> Result<()>;
+
     /// Makes a symlink; the same link being there already is fine.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! `backup_label`: from where a server must replay when it starts on a rewound directory.
 
 use super::MajorFacts;
-use crate::types::{Lsn, TimelineId, WalFileName, WalSegmentSize, SegmentNumber};
+use crate::types::{Lsn, SegmentNumber, TimelineId, WalFileName, WalSegmentSize};
 
 /// The label that a rewind leaves, with pg_rewind's exact lines.
 ///
@@ -41,10 +41,13 @@ mod tests {
 
     #[test]
     fn the_lines_are_pg_rewinds() {
-        let label = BackupLabel { start: Lsn::new(0x300_0028), timeline: TimelineId::new(2), checkpoint: Lsn::new(0x300_0060) };
+        let label =
+            BackupLabel { start: Lsn::new(0x300_0028), timeline: TimelineId::new(2), checkpoint: Lsn::new(0x300_0060) };
         let size = WalSegmentSize::new(1 << 20).unwrap();
         let newest = label.render(Major::V19.facts(), size, "");
-        assert!(newest.starts_with("START WAL LOCATION: 0/03000028 (file 000000020000000000000030)\nCHECKPOINT LOCATION: 0/03000060\n"));
+        assert!(newest.starts_with(
+            "START WAL LOCATION: 0/03000028 (file 000000020000000000000030)\nCHECKPOINT LOCATION: 0/03000060\n"
+        ));
         assert_eq!(
             label.render(Major::V17.facts(), size, "2026-03-01 10:00:00 UTC"),
             "START WAL LOCATION: 0/3000028 (file 000000020000000000000030)\nCHECKPOINT LOCATION: 0/3000060\nBACKUP METHOD: pg_rewind\nBACKUP FROM: standby\nSTART TIME: 2026-03-01 10:00:00 UTC\n"

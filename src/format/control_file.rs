@@ -415,7 +415,10 @@ pub(crate) mod tests {
             assert_eq!(read.state(), DbState::InArchiveRecovery);
             assert_eq!(read.time(), 77);
             assert_eq!(read.checkpoint_location(), Lsn::new(0x300_0028));
-            assert_eq!((read.min_recovery_point(), read.min_recovery_timeline()), (Lsn::new(0x400_0000), TimelineId::new(3)));
+            assert_eq!(
+                (read.min_recovery_point(), read.min_recovery_timeline()),
+                (Lsn::new(0x400_0000), TimelineId::new(3))
+            );
             assert_eq!(read.timeline(), TimelineId::new(3));
             assert_eq!(read.facts().major, major);
         }

@@ -59,8 +59,7 @@ mod tests {
     fn both(root: &OwnedFd, path: &str) -> (bool, bool) {
         let flags = OFlags::RDONLY;
         let by_kernel = open_beneath(root.as_fd(), Path::new(path), flags, Mode::empty()).is_ok();
-        let by_hand =
-            open_by_component(root.as_fd(), Path::new(path), flags | OFlags::NOFOLLOW, Mode::empty()).is_ok();
+        let by_hand = open_by_component(root.as_fd(), Path::new(path), flags | OFlags::NOFOLLOW, Mode::empty()).is_ok();
         (by_kernel, by_hand)
     }
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::postmaster::running_postmaster;
 use crate::cluster::{
-    ClusterReader, DirectoryId, FileEntry, FileKind, FileTime, Inventory, Position, Request, SMALL_FILE_LIMIT, Sink, Source,
-    SourceKind, Target, WalFile, WalFiles,
+    ClusterReader, DirectoryId, FileEntry, FileKind, FileTime, Inventory, Position, Request, SMALL_FILE_LIMIT, Sink,
+    Source, SourceKind, Target, WalFile, WalFiles,
 };
 use crate::error::{Context, Error, Result};
 use crate::format::Major;
@@ -41,8 +41,11 @@ impl DataDirectory {
         }
         let owner = rustix::process::geteuid().as_raw();
         if metadata.uid() != owner {
-            return Err(Error::precondition(format!("{shown} belongs to user id {}, this is user id {owner}", metadata.uid()))
-                .hint("run pg_unfork as the user that owns the data directory"));
+            return Err(Error::precondition(format!(
+                "{shown} belongs to user id {}, this is user id {owner}",
+                metadata.uid()
+            ))
+            .hint("run pg_unfork as the user that owns the data directory"));
         }
         let roots = find_roots(&path)?;
         Ok(Self { path, metadata, roots })
@@ -72,7 +75,9 @@ impl DataDirectory {
             Err(error) => return Err(error).context(|| format!("cannot open {}", full.display())),
         };
         let mut bytes = Vec::new();
-        file.take(SMALL_FILE_LIMIT + 1).read_to_end(&mut bytes).context(|| format!("cannot read {}", full.display()))?;
+        file.take(SMALL_FILE_LIMIT + 1)
+            .read_to_end(&mut bytes)
+            .context(|| format!("cannot read {}", full.display()))?;
         if bytes.len() as u64 > SMALL_FILE_LIMIT {
             return Err(Error::failure(format!("{} has more than {SMALL_FILE_LIMIT} bytes", full.display())));
         }

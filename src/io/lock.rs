@@ -39,8 +39,10 @@ impl Lock {
         };
         match fs::flock(&fd, operation) {
             Ok(()) => Ok(Self { _directory: fd }),
-            Err(Errno::WOULDBLOCK) => Err(Error::precondition(format!("another pg_unfork is at work on {shown}"))
-                .hint("wait until it is done")),
+            Err(Errno::WOULDBLOCK) => {
+                Err(Error::precondition(format!("another pg_unfork is at work on {shown}"))
+                    .hint("wait until it is done"))
+            }
             Err(error) => Err(Error::failure(format!("cannot lock {shown}")).because(error)),
         }
     }

@@ -17,6 +17,6 @@ mod target_store;
 
 pub use data_directory::{DataDirectory, StoppedSource};
 pub use lock::{Lock, LockKind};
-pub use output::{read_document, write_document};
+pub use output::{read_document, real_directory_of, write_document};
 pub use sql::SqlSource;
 pub use target_store::{DirectoryStore, SyncMethod};

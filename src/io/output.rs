@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 
@@ -36,6 +36,15 @@ pub fn write_document(path: &Path, bytes: &[u8]) -> Result<()> {
         std::fs::File::open(parent)?.sync_all()
     };
     write().context(|| format!("cannot write {shown}"))
+}
+
+/// The real path of the directory in which a document would be written.
+///
+/// # Errors
+/// When there is no such directory.
+pub fn real_directory_of(document: &Path) -> Result<PathBuf> {
+    let parent = document.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::canonicalize(parent).context(|| format!("cannot write {}", document.display()))
 }
 
 /// Reads a document; standard input where there is no path.

@@ -14,7 +14,8 @@ use rustix::io::Errno;
 use super::beneath::{OsResult, open_beneath, open_parent};
 use super::copy::{copy_range, write_all};
 use crate::cluster::{
-    Durability, FileEntry, FileKind, FileTime, NewFile, Owner, PatchFile, SMALL_FILE_LIMIT, STATE_DIRECTORY, TargetStore,
+    Durability, FileEntry, FileKind, FileTime, NewFile, Owner, PatchFile, SMALL_FILE_LIMIT, STATE_DIRECTORY,
+    TargetStore,
 };
 use crate::error::{Context, Error, Result};
 use crate::progress::{Progress, Stage};
@@ -83,7 +84,9 @@ impl DirectoryStore {
         for (link, text) in roots {
             let found = std::fs::read_link(path.join(OsStr::from_bytes(link.as_bytes())));
             if found.as_ref().map(|found| found.as_os_str().as_bytes()).ok() != Some(text.as_bytes()) {
-                return Err(Error::stale(format!("{link} led to {text} when the plan was made, and does not any more")));
+                return Err(Error::stale(format!(
+                    "{link} led to {text} when the plan was made, and does not any more"
+                )));
             }
             store.add_root(link, text)?;
         }
@@ -92,8 +95,10 @@ impl DirectoryStore {
 
     fn add_root(&mut self, link: &ClusterPath, text: &LinkText) -> Result<()> {
         let location = self.location(link, text);
-        let directory = open_directory(&location)
-            .map_err(|error| Error::precondition(format!("{link} leads to {}, which cannot be opened", location.display())).because(error))?;
+        let directory = open_directory(&location).map_err(|error| {
+            Error::precondition(format!("{link} leads to {}, which cannot be opened", location.display()))
+                .because(error)
+        })?;
         self.roots.insert(link.as_bytes().to_vec(), Arc::new(directory));
         Ok(())
     }
@@ -219,7 +224,10 @@ fn entry_of(status: &Stat, link: Option<Vec<u8>>) -> Option<FileEntry> {
         FileType::Directory => FileKind::Directory,
         FileType::RegularFile => FileKind::File {
             size: u64::try_from(status.st_size).unwrap_or(0),
-            modified: Some(FileTime { seconds: status.st_mtime, nanoseconds: u32::try_from(status.st_mtime_nsec).unwrap_or(0) }),
+            modified: Some(FileTime {
+                seconds: status.st_mtime,
+                nanoseconds: u32::try_from(status.st_mtime_nsec).unwrap_or(0),
+            }),
         },
         FileType::Symlink => FileKind::Symlink { text: link.unwrap_or_default() },
         _ => return None,
@@ -249,6 +257,13 @@ impl TargetStore for DirectoryStore {
         Ok(())
     }
 
+    fn check_symlink(&self, path: &ClusterPath, text: &[u8]) -> Result<()> {
+        match path.below(b"pg_tblspc") {
+            Some(_) => self.check_location(path, &LinkText::new(text)),
+            None => Ok(()),
+        }
+    }
+
     fn create_symlink(&mut self, path: &ClusterPath, text: &[u8]) -> Result<()> {
         let link = LinkText::new(text);
         let place = self.place(path);
@@ -256,19 +271,18 @@ impl TargetStore for DirectoryStore {
         if there.as_ref().is_some_and(|entry| entry.kind == FileKind::Symlink { text: text.to_vec() }) {
             return Ok(());
         }
-        let is_tablespace = path.below(b"pg_tblspc").is_some();
-        if is_tablespace {
-            self.check_location(path, &link)?;
-        }
-        let made = open_parent(place.root.as_fd(), &place.rest).and_then(|(parent, name)| fs::symlinkat(text, &parent, name));
+        self.check_symlink(path, text)?;
+        let made =
+            open_parent(place.root.as_fd(), &place.rest).and_then(|(parent, name)| fs::symlinkat(text, &parent, name));
         made.map_err(|error| io_error("create symlink", path, error))?;
         self.shared.changed(path, &place);
-        if is_tablespace { self.add_root(path, &link) } else { Ok(()) }
+        if path.below(b"pg_tblspc").is_some() { self.add_root(path, &link) } else { Ok(()) }
     }
 
     fn create_file(&mut self, path: &ClusterPath) -> Result<Box<dyn NewFile>> {
         let place = self.place(path);
-        let (file, temporary) = self.temporary(&place).map_err(|error| io_error("create a new file for", path, error))?;
+        let (file, temporary) =
+            self.temporary(&place).map_err(|error| io_error("create a new file for", path, error))?;
         let mode = self.owner.file_mode;
         Ok(Box::new(Draft { file, temporary, place, path: path.clone(), mode, shared: Arc::clone(&self.shared) }))
     }
@@ -283,7 +297,11 @@ impl TargetStore for DirectoryStore {
         let mut bytes = Vec::new();
         file.take(SMALL_FILE_LIMIT + 1).read_to_end(&mut bytes).context(|| format!("cannot read {path}"))?;
         let fits = bytes.len() as u64 <= SMALL_FILE_LIMIT;
-        if fits { Ok(Some(bytes)) } else { Err(Error::failure(format!("{path} has more than {SMALL_FILE_LIMIT} bytes"))) }
+        if fits {
+            Ok(Some(bytes))
+        } else {
+            Err(Error::failure(format!("{path} has more than {SMALL_FILE_LIMIT} bytes")))
+        }
     }
 
     fn open_file(&mut self, path: &ClusterPath) -> Result<Box<dyn PatchFile>> {
@@ -448,7 +466,12 @@ impl Draft {
 
     /// Extended attributes, POSIX ACLs among them.
     fn copy_attributes(&self) -> OsResult<()> {
-        let from = match open_beneath(self.place.root.as_fd(), &self.place.rest, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()) {
+        let from = match open_beneath(
+            self.place.root.as_fd(),
+            &self.place.rest,
+            OFlags::RDONLY | OFlags::NONBLOCK,
+            Mode::empty(),
+        ) {
             Ok(from) => from,
             // A file that its owner may not read keeps its mode, and has its attributes unread.
             Err(Errno::ACCESS | Errno::LOOP) => return Ok(()),

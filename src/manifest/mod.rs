@@ -10,8 +10,8 @@ mod read;
 mod validate;
 mod write;
 
-pub use digest::{DigestError, digest_of};
 pub(crate) use digest::hex;
+pub use digest::{DigestError, digest_of};
 pub use model::*;
 pub use read::{ManifestError, parse};
 pub use validate::validate;

@@ -510,7 +510,9 @@ impl Action {
             ActionKind::CopyFile => size(&self.source),
             ActionKind::Patch => {
                 let blocks: u64 = self.blocks.iter().map(|range| u64::from(range.count)).sum();
-                blocks.saturating_mul(u64::from(block_size)).saturating_add(size(&self.after).saturating_sub(size(&self.before)))
+                blocks
+                    .saturating_mul(u64::from(block_size))
+                    .saturating_add(size(&self.after).saturating_sub(size(&self.before)))
             }
             ActionKind::CreateDirectory | ActionKind::CreateSymlink | ActionKind::Remove => 0,
         }

@@ -119,7 +119,11 @@ fn check_symlink(action: &Action) -> Result<(), &'static str> {
     let link = link.ok_or("a symlink without its text")?;
     let Some(name) = action.path.below(b"pg_tblspc") else { return Ok(()) };
     let oid = name.iter().all(u8::is_ascii_digit);
-    if oid && link.as_bytes().starts_with(b"/") { Ok(()) } else { Err("a tablespace's link is a number that leads to an absolute path") }
+    if oid && link.as_bytes().starts_with(b"/") {
+        Ok(())
+    } else {
+        Err("a tablespace's link is a number that leads to an absolute path")
+    }
 }
 
 fn check_patch(action: &Action, before: Option<u64>, after: Option<u64>, block_size: u64) -> Result<(), &'static str> {

@@ -5,12 +5,12 @@ use std::error::Error as _;
 
 use crate::cluster::{FileEntry, Inventory, Source, Target};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::wal::WalFormat;
 use crate::format::DbState;
+use crate::format::wal::WalFormat;
 use crate::manifest::{
-    Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded, Divergence as ForkPoint, FORMAT_VERSION,
-    Kept, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, SourceSide, TargetSide, Tool, Totals, Verdict, WalFetch,
-    WalPlace, WalPlan, WalRange,
+    Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded, Divergence as ForkPoint,
+    FORMAT_VERSION, Kept, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, SourceSide, TargetSide, Tool,
+    Totals, Verdict, WalFetch, WalPlace, WalPlan, WalRange,
 };
 use crate::progress::{Progress, Stage};
 use crate::types::{ClusterPath, Lsn, RelFilePaths, TimelineHistory, TimelineId};
@@ -212,9 +212,9 @@ impl Planner<'_> {
         let scanned = self.scan().through(start, fork.target_end, self.progress, |record| {
             discarded.record(record);
             changed.record(record).map_err(|error| {
-                Error::precondition("the target's WAL cannot be understood").because(error).hint(
-                    "a resource manager of an extension wrote it; the target needs a new base backup",
-                )
+                Error::precondition("the target's WAL cannot be understood")
+                    .because(error)
+                    .hint("a resource manager of an extension wrote it; the target needs a new base backup")
             })
         });
         self.progress.end();
@@ -270,7 +270,11 @@ impl Planner<'_> {
         } else {
             let remedy = "the target needs a restore_command that has them, or cannot start";
             let shown = missing.iter().take(10).copied().collect::<Vec<_>>().join(", ");
-            (format!("{} WAL segments are on neither side: {shown}", missing.len()), Some(remedy.to_owned()), CheckStatus::Warn)
+            (
+                format!("{} WAL segments are on neither side: {shown}", missing.len()),
+                Some(remedy.to_owned()),
+                CheckStatus::Warn,
+            )
         };
         self.checks.push(Check { detail, id: "replay_wal".to_owned(), remedy, status });
     }
@@ -300,8 +304,10 @@ impl Planner<'_> {
     /// A manifest with everything that each verdict has.
     fn manifest(&mut self, verdict: Verdict, target_end: Option<Lsn>) -> Result<Manifest> {
         let major = |cluster: &Cluster| cluster.control.facts().major;
-        let recovery = self.options.write_recovery_conf.then(|| self.source.primary_conninfo(major(&self.target_facts)));
-        let recovery = recovery.flatten().map(|primary_conninfo| RecoveryPlan { primary_conninfo, standby_signal: true });
+        let recovery =
+            self.options.write_recovery_conf.then(|| self.source.primary_conninfo(major(&self.target_facts)));
+        let recovery =
+            recovery.flatten().map(|primary_conninfo| RecoveryPlan { primary_conninfo, standby_signal: true });
         let roots = self.target.roots().into_iter().map(|(path, link)| Root { link, path }).collect();
         Ok(Manifest {
             actions: Vec::new(),
@@ -375,7 +381,7 @@ fn decide_all(
         match decide(path, of(target).as_ref(), of(source).as_ref(), context) {
             Ok(Decision::Nothing) => {}
             Ok(Decision::Keep(reason)) => kept.push(Kept { path: path.clone(), reason }),
-            Ok(Decision::Act(action)) => actions.push(action),
+            Ok(Decision::Act(action)) => actions.push(*action),
             Err(error) => contradictions.push(error.to_string()),
         }
     }

@@ -30,7 +30,9 @@ struct Bits {
 
 /// A record changes relation files in a way that this program does not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the WAL record at {lsn} (resource manager {manager}, info {info:02X}) changes relation files in a way that is not known")]
+#[error(
+    "the WAL record at {lsn} (resource manager {manager}, info {info:02X}) changes relation files in a way that is not known"
+)]
 pub struct UnknownRelationUpdate {
     lsn: Lsn,
     manager: String,
@@ -76,8 +78,12 @@ impl ChangedBlocks {
 
     /// Whether a record's special update of relation files shows in the files' listing.
     fn is_known(&self, record: &Record<'_>) -> bool {
-        let transaction_ends =
-            [rm::TRANSACTION_COMMIT, rm::TRANSACTION_ABORT, rm::TRANSACTION_COMMIT_PREPARED, rm::TRANSACTION_ABORT_PREPARED];
+        let transaction_ends = [
+            rm::TRANSACTION_COMMIT,
+            rm::TRANSACTION_ABORT,
+            rm::TRANSACTION_COMMIT_PREPARED,
+            rm::TRANSACTION_ABORT_PREPARED,
+        ];
         match record.header.resource_manager {
             rm::DATABASE => self.facts.database_operations.contains(&record.operation()),
             rm::STORAGE => matches!(record.operation(), rm::STORAGE_CREATE | rm::STORAGE_TRUNCATE),

@@ -27,7 +27,7 @@ pub enum Decision {
     /// Nothing, where stock pg_rewind would do something.
     Keep(KeptReason),
     /// Something.
-    Act(Action),
+    Act(Box<Action>),
 }
 
 /// A path for which nothing right can be done.
@@ -67,7 +67,9 @@ pub fn decide(
 ) -> Result<Decision, Undecidable> {
     match rule_of(path) {
         PathRule::ControlFile | PathRule::OwnState | PathRule::Foreign => return Ok(Decision::Nothing),
-        PathRule::Excluded => return Ok(target.map_or(Decision::Nothing, |entry| remove(path, entry, Reason::Excluded))),
+        PathRule::Excluded => {
+            return Ok(target.map_or(Decision::Nothing, |entry| remove(path, entry, Reason::Excluded)));
+        }
         PathRule::Compare => {}
     }
     let relation = context.relations.parse(path);
@@ -88,7 +90,12 @@ pub fn decide(
 }
 
 /// The decision on a file of `pg_wal`, where WAL's own rules make it.
-fn decide_wal(path: &ClusterPath, target: Option<&FileEntry>, source: Option<&FileEntry>, wal: &WalNeeds) -> Option<Decision> {
+fn decide_wal(
+    path: &ClusterPath,
+    target: Option<&FileEntry>,
+    source: Option<&FileEntry>,
+    wal: &WalNeeds,
+) -> Option<Decision> {
     let is_file = |entry: Option<&FileEntry>| entry.is_none_or(|entry| entry.size().is_some());
     let kind = wal_path(path, wal.size).filter(|_| is_file(target) && is_file(source))?;
     match (wal.decide(kind, target.is_some(), source.is_some()), target, source) {
@@ -131,7 +138,7 @@ fn create(path: &ClusterPath, source: &FileEntry) -> Decision {
         FileKind::Symlink { .. } => ActionKind::CreateSymlink,
     };
     let link = state_of(source).link;
-    Decision::Act(Action {
+    Decision::Act(Box::new(Action {
         after: Some(PathState { link, ..PathState::default() }),
         before: None,
         blocks: Vec::new(),
@@ -140,11 +147,11 @@ fn create(path: &ClusterPath, source: &FileEntry) -> Decision {
         phase: Phase::Create,
         reason: Reason::OnlyOnSource,
         source: None,
-    })
+    }))
 }
 
 fn copy(path: &ClusterPath, target: Option<&FileEntry>, source: &FileEntry, reason: Reason, phase: Phase) -> Decision {
-    Decision::Act(Action {
+    Decision::Act(Box::new(Action {
         after: Some(PathState { size: source.size(), ..PathState::default() }),
         before: target.map(state_of),
         blocks: Vec::new(),
@@ -153,10 +160,15 @@ fn copy(path: &ClusterPath, target: Option<&FileEntry>, source: &FileEntry, reas
         phase,
         reason,
         source: Some(source_state(source)),
-    })
+    }))
 }
 
-fn patch(path: &ClusterPath, (target, old): (&FileEntry, u64), (source, new): (&FileEntry, u64), blocks: Vec<BlockRange>) -> Decision {
+fn patch(
+    path: &ClusterPath,
+    (target, old): (&FileEntry, u64),
+    (source, new): (&FileEntry, u64),
+    blocks: Vec<BlockRange>,
+) -> Decision {
     if blocks.is_empty() && old == new {
         return Decision::Nothing;
     }
@@ -165,7 +177,7 @@ fn patch(path: &ClusterPath, (target, old): (&FileEntry, u64), (source, new): (&
         (true, std::cmp::Ordering::Greater) => (Reason::LongerOnTarget, Phase::Truncate),
         (true, _) => (Reason::LongerOnSource, Phase::Copy),
     };
-    Decision::Act(Action {
+    Decision::Act(Box::new(Action {
         after: Some(PathState { size: Some(new), ..PathState::default() }),
         before: Some(state_of(target)),
         blocks,
@@ -174,11 +186,11 @@ fn patch(path: &ClusterPath, (target, old): (&FileEntry, u64), (source, new): (&
         phase,
         reason,
         source: Some(source_state(source)),
-    })
+    }))
 }
 
 fn remove(path: &ClusterPath, target: &FileEntry, reason: Reason) -> Decision {
-    Decision::Act(Action {
+    Decision::Act(Box::new(Action {
         after: None,
         before: Some(state_of(target)),
         blocks: Vec::new(),
@@ -187,7 +199,7 @@ fn remove(path: &ClusterPath, target: &FileEntry, reason: Reason) -> Decision {
         phase: Phase::Remove,
         reason,
         source: None,
-    })
+    }))
 }
 
 /// Everything that is known about an entry of the target.
@@ -267,8 +279,18 @@ mod tests {
             ("base/5/1", None, Some(file(8192)), "CopyFile Copy OnlyOnSource"),
             ("base/5/1", Some(file(8192)), None, "Remove Remove OnlyOnTarget"),
             ("base/6", Some(directory()), None, "Remove Remove OnlyOnTarget"),
-            ("log", Some(link("/log")), Some(directory()), "log is a symlink on the target and a directory on the source"),
-            ("base/5/1", Some(file(1)), Some(directory()), "base/5/1 on the source is a directory, but has the name of a relation's file"),
+            (
+                "log",
+                Some(link("/log")),
+                Some(directory()),
+                "log is a symlink on the target and a directory on the source",
+            ),
+            (
+                "base/5/1",
+                Some(file(1)),
+                Some(directory()),
+                "base/5/1 on the source is a directory, but has the name of a relation's file",
+            ),
             ("base/5/PG_VERSION", Some(file(3)), Some(file(3)), "nothing"),
             ("base/5/PG_VERSION", None, Some(file(3)), "CopyFile Copy OnlyOnSource"),
             ("base/5", Some(directory()), Some(directory()), "nothing"),
@@ -296,7 +318,10 @@ mod tests {
         for (old, new) in [(8192, 8192), (16384, 8192), (8192, 16384)] {
             let decision = patch(&path, (&file(old), old), (&file(new), new), vec![range]);
             let Decision::Act(action) = decision else { unreachable!() };
-            assert_eq!((action.kind, action.phase, action.reason), (ActionKind::Patch, Phase::Copy, Reason::ChangedOnTarget));
+            assert_eq!(
+                (action.kind, action.phase, action.reason),
+                (ActionKind::Patch, Phase::Copy, Reason::ChangedOnTarget)
+            );
             assert_eq!(action.after.unwrap().size, Some(new));
         }
     }

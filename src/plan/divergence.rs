@@ -41,7 +41,12 @@ mod tests {
             ("same first timeline", history(&[], 1), history(&[], 1), Some((1, max))),
             ("both left", history(&[(1, 100)], 2), history(&[(1, 80)], 3), Some((1, 80))),
             ("same number, other place", history(&[(1, 100)], 2), history(&[(1, 80)], 2), Some((1, 80))),
-            ("several switches", history(&[(1, 100), (2, 200), (3, 300)], 4), history(&[(1, 100), (2, 200)], 3), Some((3, 300))),
+            (
+                "several switches",
+                history(&[(1, 100), (2, 200), (3, 300)], 4),
+                history(&[(1, 100), (2, 200)], 3),
+                Some((3, 300)),
+            ),
             ("second fork", history(&[(1, 100), (2, 200)], 3), history(&[(1, 100), (2, 250)], 5), Some((2, 200))),
             ("nothing in common", history(&[(2, 100)], 3), history(&[(1, 100)], 3), None),
         ];

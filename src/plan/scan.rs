@@ -142,7 +142,9 @@ impl<'a> WalScan<'a> {
                 ControlFlow::Continue(())
             })?;
             if reached != stop {
-                return Err(Error::precondition(format!("no record of the target begins at {stop}, where the histories part")));
+                return Err(Error::precondition(format!(
+                    "no record of the target begins at {stop}, where the histories part"
+                )));
             }
             segments.push(WalFileName { timeline: self.timeline_of(segment), segment });
             if let Some(checkpoint) = found {
@@ -193,7 +195,13 @@ impl<'a> WalScan<'a> {
     }
 
     /// Reads whole pages from `from` on, at most to the end of the segment.
-    fn read_pages<'b>(&self, name: WalFileName, file: &dyn WalFile, from: Lsn, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
+    fn read_pages<'b>(
+        &self,
+        name: WalFileName,
+        file: &dyn WalFile,
+        from: Lsn,
+        buffer: &'b mut [u8],
+    ) -> Result<&'b [u8]> {
         let size = self.format.geometry.wal_segment_size;
         let page = self.format.geometry.wal_page_size as usize;
         let offset = from.offset_in(size.bytes());

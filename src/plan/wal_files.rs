@@ -72,7 +72,8 @@ impl WalNeeds {
     /// The archive status goes with its segment. A segment that both have is asked about as such:
     /// its status may be on one side only.
     fn decide_status(&self, name: WalFileName, on_target: bool, on_source: bool) -> WalDecision {
-        let stays = self.is_replayed(name) || (name.segment < self.first_segment() && on_target && self.is_common(name));
+        let stays =
+            self.is_replayed(name) || (name.segment < self.first_segment() && on_target && self.is_common(name));
         match (stays, on_target, on_source) {
             (true, _, true) => WalDecision::Fetch(Reason::ReplayNeedsIt),
             (false, false, true) => WalDecision::Keep(KeptReason::StatusOfUnfetchedWal),
@@ -90,9 +91,9 @@ impl WalNeeds {
     fn is_replayed(&self, name: WalFileName) -> bool {
         let (start, end) = (name.segment.start(self.size), name.segment.end(self.size));
         let entries = self.source.history.entries();
-        let on_line = entries.iter().any(|entry| {
-            entry.timeline == name.timeline && start < entry.end_or_max() && end > entry.begin
-        });
+        let on_line = entries
+            .iter()
+            .any(|entry| entry.timeline == name.timeline && start < entry.end_or_max() && end > entry.begin);
         on_line && name.segment >= self.first_segment() && start <= self.source.end
     }
 
@@ -115,7 +116,11 @@ impl WalNeeds {
 
     /// Where replay finds each segment that it reads.
     #[must_use]
-    pub fn segments(&self, on_target: &dyn Fn(&ClusterPath) -> bool, on_source: &dyn Fn(&ClusterPath) -> bool) -> Vec<WalSegmentPlan> {
+    pub fn segments(
+        &self,
+        on_target: &dyn Fn(&ClusterPath) -> bool,
+        on_source: &dyn Fn(&ClusterPath) -> bool,
+    ) -> Vec<WalSegmentPlan> {
         let mut segments = Vec::new();
         let mut segment = self.first_segment();
         let last = SegmentNumber::of(Lsn::new(self.source.end.get().saturating_sub(1)), self.size);
@@ -210,7 +215,10 @@ mod tests {
         assert_eq!(needs.decide(WalPath::Partial, false, true), Keep(KeptReason::NotReplayed));
         assert_eq!(needs.decide(WalPath::Partial, true, false), Compare);
         assert_eq!(needs.decide(WalPath::SegmentStatus(name(1, 9)), false, true), Fetch(Reason::ReplayNeedsIt));
-        assert_eq!(needs.decide(WalPath::SegmentStatus(name(1, 5)), false, true), Keep(KeptReason::StatusOfUnfetchedWal));
+        assert_eq!(
+            needs.decide(WalPath::SegmentStatus(name(1, 5)), false, true),
+            Keep(KeptReason::StatusOfUnfetchedWal)
+        );
         assert_eq!(needs.decide(WalPath::SegmentStatus(name(1, 11)), true, true), Remove(Reason::NotInSourceHistory));
         assert_eq!(needs.decide(WalPath::SegmentStatus(name(1, 11)), true, false), Compare);
     }

@@ -112,7 +112,8 @@ fn size(state: &Option<PathState>) -> u64 {
 fn by_reason(actions: &[&Action], block_size: u32) -> BTreeMap<&'static str, (u64, u64)> {
     let mut sums = BTreeMap::new();
     for action in actions {
-        let moved = if action.kind == ActionKind::Remove { size(&action.before) } else { action.copied_bytes(block_size) };
+        let moved =
+            if action.kind == ActionKind::Remove { size(&action.before) } else { action.copied_bytes(block_size) };
         let (number, total) = sums.entry(reason(action.reason)).or_insert((0, 0));
         *number += 1;
         *total += moved;
@@ -196,11 +197,16 @@ fn last_steps(text: &mut String, manifest: &Manifest) {
         SourceKind::LiveServer => "the source's end at that time".to_owned(),
         SourceKind::StoppedDirectory => manifest.source.wal_end.map_or_else(String::new, |lsn: Lsn| lsn.to_string()),
     };
-    let content = format!("the source's, with state \"in archive recovery\" and minimum recovery point {end}; written last");
+    let content =
+        format!("the source's, with state \"in archive recovery\" and minimum recovery point {end}; written last");
     row(text, "control file", &content);
     match &manifest.recovery {
-        Some(recovery) => row(text, "recovery", &format!("standby.signal, primary_conninfo = {}", recovery.primary_conninfo)),
-        None => row(text, "recovery", "none is written (no -R): the target is a standby only if it gets standby.signal"),
+        Some(recovery) => {
+            row(text, "recovery", &format!("standby.signal, primary_conninfo = {}", recovery.primary_conninfo))
+        }
+        None => {
+            row(text, "recovery", "none is written (no -R): the target is a standby only if it gets standby.signal")
+        }
     }
 }
 
@@ -220,7 +226,9 @@ fn next(text: &mut String, manifest: &Manifest, file: Option<&str>) {
     let file = file.unwrap_or("plan.json");
     let content = match (manifest.verdict, &manifest.recovery) {
         (Verdict::Rewind, _) => format!("pg_unfork apply {file}"),
-        (Verdict::NotNeeded, Some(_)) => format!("pg_unfork apply {file} (writes the recovery configuration, nothing else)"),
+        (Verdict::NotNeeded, Some(_)) => {
+            format!("pg_unfork apply {file} (writes the recovery configuration, nothing else)")
+        }
         (Verdict::NotNeeded, None) => "nothing to apply".to_owned(),
         (Verdict::Impossible, _) => "see the failed checks, then plan again".to_owned(),
     };

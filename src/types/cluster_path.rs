@@ -36,7 +36,9 @@ pub enum PathError {
     #[error("a path of {0} bytes is longer than a file name can be")]
     TooLong(usize),
     /// The text form is not the one that this type writes.
-    #[error("{0:?} is not escaped as paths are: %XX for '%', control characters and bytes that are not UTF-8, nothing else")]
+    #[error(
+        "{0:?} is not escaped as paths are: %XX for '%', control characters and bytes that are not UTF-8, nothing else"
+    )]
     Escape(String),
 }
 

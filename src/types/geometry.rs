@@ -32,11 +32,22 @@ impl Geometry {
     ///
     /// # Errors
     /// When a size is not one that PostgreSQL can be built or initialised with.
-    pub fn new(block_size: u32, relation_segment_blocks: u32, wal_page_size: u32, wal_segment_size: u32) -> Result<Self, GeometryError> {
+    pub fn new(
+        block_size: u32,
+        relation_segment_blocks: u32,
+        wal_page_size: u32,
+        wal_segment_size: u32,
+    ) -> Result<Self, GeometryError> {
         let power = |value: u32, low: u32, high: u32| value.is_power_of_two() && (low..=high).contains(&value);
-        let check = |ok: bool, what, found, expected| if ok { Ok(()) } else { Err(GeometryError { what, found, expected }) };
+        let check =
+            |ok: bool, what, found, expected| if ok { Ok(()) } else { Err(GeometryError { what, found, expected }) };
         check(power(block_size, 1024, 32768), "the block size", block_size, "a power of two from 1 to 32 KiB")?;
-        check(power(wal_page_size, 1024, 65536), "the WAL block size", wal_page_size, "a power of two from 1 to 64 KiB")?;
+        check(
+            power(wal_page_size, 1024, 65536),
+            "the WAL block size",
+            wal_page_size,
+            "a power of two from 1 to 64 KiB",
+        )?;
         check(relation_segment_blocks > 0, "the relation segment size", relation_segment_blocks, "at least one block")?;
         let wal_segment_size = WalSegmentSize::new(wal_segment_size).ok_or(GeometryError {
             what: "the WAL segment size",

@@ -145,7 +145,9 @@ mod tests {
 
     #[test]
     fn text_form_is_postgresqls() {
-        for (bytes, text) in [(0, "0/0"), (0x0300_0028, "0/3000028"), (0xA_0000_00FF, "A/FF"), (u64::MAX, "FFFFFFFF/FFFFFFFF")] {
+        for (bytes, text) in
+            [(0, "0/0"), (0x0300_0028, "0/3000028"), (0xA_0000_00FF, "A/FF"), (u64::MAX, "FFFFFFFF/FFFFFFFF")]
+        {
             assert_eq!(Lsn::new(bytes).to_string(), text);
             assert_eq!(text.parse(), Ok(Lsn::new(bytes)));
         }

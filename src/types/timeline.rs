@@ -103,7 +103,11 @@ mod tests {
         let ancestors = [(TimelineId::new(1), Lsn::new(100)), (TimelineId::new(3), Lsn::new(200))];
         let history = TimelineHistory::new(&ancestors, TimelineId::new(4));
         for (segment_end, timeline) in [(50, 1), (100, 1), (101, 3), (150, 3), (200, 3), (250, 4), (9999, 4)] {
-            assert_eq!(history.timeline_of_segment(Lsn::new(segment_end)), Some(TimelineId::new(timeline)), "{segment_end}");
+            assert_eq!(
+                history.timeline_of_segment(Lsn::new(segment_end)),
+                Some(TimelineId::new(timeline)),
+                "{segment_end}"
+            );
         }
         assert_eq!(history.entries()[1].begin, Lsn::new(100));
         assert_eq!(history.entries()[2].end, None);

@@ -114,10 +114,8 @@ impl WalFileName {
         let (timeline, high, low) = (part(0..8)?, part(8..16)?, part(16..24)?);
         let (high, low) = (u64::from(high), u64::from(low));
         let per_id = size.per_xlog_id();
-        (low < per_id).then(|| Self {
-            timeline: TimelineId::new(timeline),
-            segment: SegmentNumber(high * per_id + low),
-        })
+        (low < per_id)
+            .then(|| Self { timeline: TimelineId::new(timeline), segment: SegmentNumber(high * per_id + low) })
     }
 }
 
@@ -151,7 +149,9 @@ mod tests {
     #[test]
     fn other_names_are_no_segments() {
         let size = WalSegmentSize::new(16 << 20).unwrap();
-        for name in ["", "00000001", "00000001000000020000000a", "000000010000000200000100", "0000000100000002000000FF.partial"] {
+        for name in
+            ["", "00000001", "00000001000000020000000a", "000000010000000200000100", "0000000100000002000000FF.partial"]
+        {
             assert_eq!(WalFileName::parse(name.as_bytes(), size), None, "{name}");
         }
         assert_eq!(WalSegmentSize::new(3 << 20), None);

@@ -10,5 +10,7 @@
     unreachable_pub
 )]
 
+mod commands;
 mod oracle;
+mod schema;
 mod support;

@@ -47,7 +47,9 @@ pub enum WalProblem {
         found: u64,
     },
     /// The segment was written with other sizes.
-    #[error("the segment has {segment_size} bytes and pages of {page_size}, by its own header; the control file says otherwise")]
+    #[error(
+        "the segment has {segment_size} bytes and pages of {page_size}, by its own header; the control file says otherwise"
+    )]
     Sizes {
         /// `xlp_seg_size`.
         segment_size: u32,

@@ -123,7 +123,8 @@ impl WalFormat {
         if system != self.system_identifier {
             return Err(WalProblem::SystemIdentifier { expected: self.system_identifier, found: system });
         }
-        if u64::from(segment_size) != self.geometry.wal_segment_size.bytes() || page_size != self.geometry.wal_page_size {
+        if u64::from(segment_size) != self.geometry.wal_segment_size.bytes() || page_size != self.geometry.wal_page_size
+        {
             return Err(WalProblem::Sizes { segment_size, page_size });
         }
         Ok(())

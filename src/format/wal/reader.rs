@@ -137,7 +137,9 @@ impl WalReader {
                 self.state = State::Overwritten { at: body, torn: lsn };
             }
             State::Continue { lsn, total_length } => {
-                if let ControlFlow::Break(value) = self.continue_record(page, address, header, (lsn, total_length), visit)? {
+                if let ControlFlow::Break(value) =
+                    self.continue_record(page, address, header, (lsn, total_length), visit)?
+                {
                     return Ok(ControlFlow::Break(value));
                 }
             }

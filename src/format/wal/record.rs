@@ -5,8 +5,8 @@
 //! 24 block, origin, toplevel-xid and main-data headers, then the data they announce
 //! ```
 
-use super::super::bytes::{Cursor, u8_at, u32_at, u64_at};
 use super::super::MajorFacts;
+use super::super::bytes::{Cursor, u8_at, u32_at, u64_at};
 use super::error::{WalError, WalProblem};
 use crate::types::{ForkNumber, Lsn, RelFileNumber};
 
@@ -190,8 +190,7 @@ fn parse_block(
         return Err("a block's data flag contradicts its length");
     }
     let has_image = flags & HAS_IMAGE != 0;
-    let (image_length, image_applies) =
-        if has_image { parse_image(cursor, facts, block_size)? } else { (0, false) };
+    let (image_length, image_applies) = if has_image { parse_image(cursor, facts, block_size)? } else { (0, false) };
     let relation = if flags & SAME_RELATION != 0 {
         previous.ok_or("the first block refers to the relation before it")?
     } else {

@@ -40,9 +40,29 @@ pub const SPECIAL_RELATION_UPDATE: u8 = 0x01;
 
 /// The names of the built-in resource managers, by number, as pg_waldump prints them.
 const NAMES: [&str; 23] = [
-    "XLOG", "Transaction", "Storage", "CLOG", "Database", "Tablespace", "MultiXact", "RelMap", "Standby", "Heap2", "Heap",
-    "Btree", "Hash", "Gin", "Gist", "Sequence", "SPGist", "BRIN", "CommitTs", "ReplicationOrigin", "Generic",
-    "LogicalMessage", "XLOG2",
+    "XLOG",
+    "Transaction",
+    "Storage",
+    "CLOG",
+    "Database",
+    "Tablespace",
+    "MultiXact",
+    "RelMap",
+    "Standby",
+    "Heap2",
+    "Heap",
+    "Btree",
+    "Hash",
+    "Gin",
+    "Gist",
+    "Sequence",
+    "SPGist",
+    "BRIN",
+    "CommitTs",
+    "ReplicationOrigin",
+    "Generic",
+    "LogicalMessage",
+    "XLOG2",
 ];
 
 /// The name of a resource manager as pg_waldump prints it; `custom` with the number for those

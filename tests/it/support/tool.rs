@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
+use jsonschema::Validator;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -46,6 +48,9 @@ impl Plan {
             command.arg("--allow-unreleased");
         }
         let outcome = Outcome::of(command.args(arguments));
+        if plan.path().exists() {
+            assert_valid(&plan.json());
+        }
         (plan, outcome)
     }
 
@@ -75,6 +80,18 @@ impl Plan {
     pub(crate) fn apply(&self, arguments: &[&str]) -> Outcome {
         apply(&self.path(), arguments)
     }
+}
+
+/// Every manifest that a test makes satisfies the published schema.
+fn assert_valid(manifest: &Value) {
+    static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
+        let text = include_str!("../../../schema/manifest.v1.schema.json");
+        let schema = serde_json::from_str(text).expect("the schema is JSON");
+        jsonschema::draft202012::new(&schema).expect("the schema is a schema")
+    });
+    let errors: Vec<String> =
+        SCHEMA.iter_errors(manifest).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
 }
 
 /// Applies the plan in `file`.

@@ -1,0 +1,352 @@
+//! What a user of the commands sees: outcomes, exit codes, refusals.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+
+use pg_unfork::format::ControlFile;
+use serde_json::Value;
+
+use crate::support::cluster::{Cluster, Stop};
+use crate::support::for_each_major;
+use crate::support::outcome::Outcome;
+use crate::support::pair::Pair;
+use crate::support::servers::Major;
+use crate::support::stock::Source;
+use crate::support::tool::{self, Plan, pg_unfork};
+use crate::support::tree::{self, Tree};
+use crate::support::workload::REWIND_USER;
+
+for_each_major!(plans_are_deterministic);
+
+/// The exit code, with everything shown where it is another.
+#[track_caller]
+fn assert_code(outcome: &Outcome, code: i32) {
+    assert_eq!(outcome.status.code(), Some(code), "{outcome}");
+}
+
+/// Two plans of one pair are equal but for `created`; planning writes nothing.
+fn plans_are_deterministic(major: Major) {
+    let Pair { source, target } = Pair::shared(major).copy();
+    let before = (Tree::of(&source), Tree::of(&target));
+    let without_time = |plan: &Plan| {
+        let text = String::from_utf8(plan.document()).unwrap();
+        text.lines().filter(|line| !line.starts_with("\"created\":")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let plans = [(); 2].map(|()| Plan::of(&target, Source::Directory(&source), &[]));
+    assert!(without_time(&plans[0]) == without_time(&plans[1]));
+    let unchanged = |before: &Tree, cluster: &Cluster| tree::diff(before, &Tree::of(cluster), &|_| false);
+    assert_eq!(unchanged(&before.0, &source), [""; 0]);
+    assert_eq!(unchanged(&before.1, &target), [""; 0]);
+    source.start();
+    source.checkpoint();
+    let plans = [(); 2].map(|()| Plan::of(&target, Source::Server(&source, REWIND_USER), &[]));
+    assert!(without_time(&plans[0]) == without_time(&plans[1]));
+    assert_eq!(unchanged(&before.1, &target), [""; 0]);
+}
+
+/// The digest is what `jq` and `sha256sum` compute.
+#[test]
+fn the_digest_can_be_computed_by_others() {
+    let Pair { source, target } = Pair::shared(Major(17)).copy();
+    let odd = "odd % \"name\" \u{e4}\u{7f}\u{1}\\";
+    fs::write(source.path(odd), "x").unwrap();
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    let script = "jq -cjS 'del(.digest,.created)' \"$1\" | sha256sum";
+    let sum = Outcome::of(Command::new("sh").args(["-c", script, "sh"]).arg(plan.path())).success();
+    let expected = format!("sha256:{}", sum.stdout.split(' ').next().unwrap());
+    assert_eq!(plan.json()["digest"], Value::from(expected));
+    let _ = plan.apply(&[]).success();
+    assert_eq!(fs::read_to_string(target.path(odd)).unwrap(), "x");
+}
+
+/// A manifest that somebody touched is not used.
+#[test]
+fn edited_manifests_are_refused() {
+    let Pair { source, target } = Pair::shared(Major(16)).copy();
+    let before = Tree::of(&target);
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    let text = String::from_utf8(plan.document()).unwrap();
+    let cases = [
+        (text.replacen("\"requires\":[]", "\"requires\":[\"magic\"]", 1), "was changed after it was written"),
+        (text.replacen("\"remove\"", "\"destroy\"", 1), "unknown variant"),
+        (text.replacen("\"format_version\":\"1.0\"", "\"format_version\":\"2.0\"", 1), "has format"),
+        (text.replacen("\"applyable\":true", "\"applyable\":true,\n\"applyable\":true", 1), "duplicate"),
+        (text[..text.len() / 2].to_owned(), "EOF while parsing"),
+        (String::new(), "EOF while parsing"),
+    ];
+    for (edited, message) in cases {
+        assert_ne!(edited, text, "{message}");
+        fs::write(plan.path(), &edited).unwrap();
+        let outcome = plan.apply(&[]);
+        assert_code(&outcome, 4);
+        assert!(outcome.stderr.contains(message), "{message}: {outcome}");
+    }
+    assert_eq!(tree::diff(&before, &Tree::of(&target), &|_| false), [""; 0]);
+}
+
+/// Applying again says so and changes nothing.
+#[test]
+fn applying_twice_is_fine() {
+    let Pair { source, target } = Pair::shared(Major(18)).copy();
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    let first = plan.apply(&[]).success();
+    assert!(first.stderr.contains("SECOND PRIMARY"), "{first}");
+    assert_eq!(first.stdout, "");
+    let after = Tree::of(&target);
+    let second = plan.apply(&[]).success();
+    assert!(second.stderr.contains("has been applied"), "{second}");
+    assert_eq!(tree::diff(&after, &Tree::of(&target), &|_| false), [""; 0]);
+    source.start();
+    target.follow(&source);
+    target.start();
+    source.wait_for_streaming();
+    let running = plan.apply(&[]);
+    assert_code(&running, 4);
+    assert!(running.stderr.contains("a server is running on the target"), "{running}");
+    target.stop(Stop::Fast);
+    source.stop(Stop::Fast);
+    assert_code(&plan.apply(&[]), 3);
+}
+
+/// `show` says at night what one must know, and gives the document to machines.
+#[test]
+fn show_tells_what_happened_and_what_to_run() {
+    let Pair { source, target } = Pair::shared(Major(15)).copy();
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    let shown = Outcome::of(pg_unfork(&["show"]).arg(plan.path())).success();
+    let json = plan.json();
+    let says = [
+        "REWIND:".to_owned(),
+        target.data().display().to_string(),
+        source.data().display().to_string(),
+        json["divergence"]["lsn"].as_str().unwrap().to_owned(),
+        json["checkpoint"]["lsn"].as_str().unwrap().to_owned(),
+        "on timeline 1; since then the target is on timeline 1, the source on 2".to_owned(),
+        "transactions committed".to_owned(),
+        format!("pg_unfork apply {}", plan.path().display()),
+    ];
+    for text in says {
+        assert!(shown.stdout.contains(&text), "{text:?} is not in\n{}", shown.stdout);
+    }
+    assert_eq!(shown.stderr, "");
+    let document = Outcome::of(pg_unfork(&["show", "--format", "json"]).arg(plan.path())).success();
+    assert_eq!(document.stdout.as_bytes(), plan.document());
+    let mut piped = pg_unfork(&["show", "--format", "json", "-"]);
+    let from_stdin = Outcome::of(piped.stdin(fs::File::open(plan.path()).unwrap())).success();
+    assert_eq!(from_stdin.stdout, document.stdout);
+}
+
+/// The transactions that the plan counts are those that pg_waldump shows.
+#[test]
+fn discarded_transactions_are_pg_waldumps() {
+    let Pair { source, target } = Pair::shared(Major(18)).copy();
+    let plan = Plan::of(&target, Source::Directory(&source), &[]).json();
+    let discarded = &plan["discarded"];
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut dump = target.installation().command("pg_waldump");
+    dump.arg("-p").arg(target.path("pg_wal")).args(["-r", "Transaction", "-t", "1"]);
+    dump.args(["-s", &text(&discarded["from"]), "-e", &text(&discarded["through"])]);
+    let dump = Outcome::of(&mut dump);
+    let count = |word: &str| dump.stdout.lines().filter(|line| line.contains(word)).count() as u64;
+    let committed = count("desc: COMMIT ") + count("desc: COMMIT_PREPARED ");
+    let aborted = count("desc: ABORT ") + count("desc: ABORT_PREPARED ");
+    assert!(committed > 10, "{dump}");
+    assert_eq!(discarded["transactions"]["committed"], Value::from(committed));
+    assert_eq!(discarded["transactions"]["aborted"], Value::from(aborted));
+}
+
+/// No promotion, no rewind: with `-R` an apply writes the recovery configuration and nothing else.
+#[test]
+fn same_history_needs_no_rewind() {
+    for stop_source in [true, false] {
+        let pair = Pair::shared(Major(14));
+        let (primary, standby) = (pair.copy_source(), pair.copy_source());
+        if !stop_source {
+            primary.start();
+        }
+        let before = Tree::of(&standby);
+        let source = if stop_source { Source::Directory(&primary) } else { Source::Server(&primary, REWIND_USER) };
+        let arguments: &[&str] = if stop_source { &[] } else { &["-R"] };
+        let plan = Plan::of(&standby, source, arguments);
+        assert_eq!(plan.json()["verdict"], "not_needed");
+        let applied = plan.apply(&[]).success();
+        assert!(applied.stderr.contains("no rewind needed"), "{applied}");
+        let changed = tree::diff(&before, &Tree::of(&standby), &|path| path.starts_with(".pg_unfork"));
+        let changed: Vec<&str> = changed.iter().map(|line| line.split(':').next().unwrap()).collect();
+        let expected: &[&str] = if stop_source { &[] } else { &["\"postgresql.auto.conf\"", "\"standby.signal\""] };
+        assert_eq!(changed, expected);
+    }
+}
+
+/// A target that has nothing of its own after the fork follows as it is.
+#[test]
+fn an_ancestor_needs_no_rewind() {
+    let pair = Pair::simple(Major(16), |builder| builder);
+    let (source, ancestor) = (pair.copy_target(), pair.copy_target());
+    source.start();
+    let standby = source.basebackup_standby(crate::support::replication::RecoveryConfig::Basebackup);
+    standby.start();
+    standby.wait_for_catchup(&source);
+    source.stop(Stop::Fast);
+    standby.promote();
+    standby.sql("postgres", "INSERT INTO rows (origin) VALUES ('later')");
+    let plan = Plan::of(&source, Source::Server(&standby, "postgres"), &["-R"]);
+    assert_eq!(plan.json()["verdict"], "not_needed", "{:?}", plan.json()["checks"]);
+    let _ = plan.apply(&[]).success();
+    source.start();
+    standby.wait_for_streaming();
+    source.wait_for_catchup(&standby);
+    drop(ancestor);
+}
+
+/// A target that was not stopped in good order is refused, naming its state; so is a running one.
+#[test]
+fn unclean_and_running_targets_are_refused() {
+    let Pair { source, target } = Pair::shared(Major(13)).copy();
+    target.start();
+    let (_, running) = Plan::make(&target, Source::Directory(&source), &[]);
+    assert_code(&running, 4);
+    assert!(running.stderr.contains("a server is running on the target"), "{running}");
+    target.stop(Stop::Immediate);
+    let before = Tree::of(&target);
+    let (plan, unclean) = Plan::make(&target, Source::Directory(&source), &[]);
+    assert_code(&unclean, 4);
+    assert!(unclean.stderr.contains("target state: in production"), "{unclean}");
+    assert_eq!(plan.json()["verdict"], "impossible");
+    assert_eq!(plan.json()["applyable"], false);
+    assert_code(&plan.apply(&[]), 4);
+    assert_eq!(tree::diff(&before, &Tree::of(&target), &|_| false), [""; 0]);
+}
+
+/// Whatever moved since the plan was made, apply refuses before the first write.
+#[test]
+fn stale_plans_are_refused() {
+    let pair = Pair::shared(Major(17));
+    type Move = fn(&Cluster, &Cluster);
+    let moves: [(&str, Move); 5] = [
+        ("postgresql.conf: has", |_, target| target.append_config("# later\n")),
+        ("source has changed since the plan was made: postgresql.conf", |source, _| source.append_config("# later\n")),
+        ("target: SHA-256 of global/pg_control", |_, target| {
+            target.start();
+            target.stop(Stop::Fast);
+        }),
+        ("source: SHA-256 of global/pg_control", |source, _| {
+            source.start();
+            source.stop(Stop::Fast);
+        }),
+        ("source: timeline: planned 2, found 3", |source, _| {
+            fs::write(source.path("standby.signal"), "").unwrap();
+            source.start();
+            source.promote();
+            source.checkpoint();
+            source.stop(Stop::Fast);
+        }),
+    ];
+    for (message, make_move) in moves {
+        let Pair { source, target } = pair.copy();
+        let plan = Plan::of(&target, Source::Directory(&source), &[]);
+        make_move(&source, &target);
+        let before = Tree::of(&target);
+        let outcome = plan.apply(&[]);
+        assert_code(&outcome, 3);
+        assert!(outcome.stderr.contains(message), "{message}: {outcome}");
+        assert_eq!(tree::diff(&before, &Tree::of(&target), &|_| false), [""; 0]);
+    }
+}
+
+/// An apply that dies leaves a target on which no server starts, and which is not applied to again.
+#[test]
+fn a_killed_apply_leaves_a_sealed_target() {
+    let Pair { source, target } = Pair::shared(Major(18)).copy();
+    source.start();
+    let plan = Plan::of(&target, Source::Server(&source, REWIND_USER), &["-R"]);
+    let mut command = pg_unfork(&["apply"]);
+    let mut apply = command.arg(plan.path()).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let sealed = || {
+        let bytes = fs::read(target.path("global/pg_control")).unwrap();
+        ControlFile::parse(&bytes).is_ok_and(|control| control.is_sealed())
+    };
+    while !sealed() {
+        assert_eq!(apply.try_wait().unwrap(), None, "apply ended before it was seen sealing");
+        std::thread::yield_now();
+    }
+    apply.kill().unwrap();
+    assert_eq!(apply.wait().unwrap().signal(), Some(9));
+    assert!(sealed());
+    let start = target.try_start().failure();
+    assert!(target.log().contains("invalid checkpoint location"), "{start}\n{}", target.log());
+    let again = plan.apply(&[]);
+    assert_code(&again, 4);
+    assert!(again.stderr.contains("an apply began on this target and did not finish"), "{again}");
+    let (_, planned) = Plan::make(&target, Source::Server(&source, REWIND_USER), &[]);
+    assert_code(&planned, 4);
+    assert!(planned.stderr.contains("target is sealed"), "{planned}");
+}
+
+/// No secret reaches the plan or the messages; the plan's address is enough to apply with, given
+/// the password again by the environment.
+#[test]
+fn passwords_stay_where_they_are() {
+    let Pair { source, target } = Pair::shared(Major(15)).copy();
+    source.start();
+    source.sql("postgres", "ALTER ROLE rewind_user PASSWORD 'hunter2-secret'");
+    let conninfo = format!("{} password=hunter2-secret", source.conninfo("postgres", REWIND_USER));
+    let directory = crate::support::scratch::directory("secret");
+    let file = directory.path().join("plan.json");
+    let mut command = pg_unfork(&["plan", "-R", "-D"]);
+    let outcome =
+        Outcome::of(command.arg(target.data()).arg("--source-server").arg(conninfo).arg("-o").arg(&file)).success();
+    let document = fs::read_to_string(&file).unwrap();
+    for text in [&document, &outcome.stderr, &outcome.stdout] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let _ = tool::apply(&file, &[]).success();
+    let settings = fs::read_to_string(target.path("postgresql.auto.conf")).unwrap();
+    assert!(settings.contains("primary_conninfo = ") && !settings.contains("hunter2"), "{settings}");
+}
+
+/// Wrong command lines exit with 64, and help with 0 on standard output.
+#[test]
+fn usage() {
+    let code = |arguments: &[&str]| Outcome::of(&mut pg_unfork(arguments)).status.code();
+    for wrong in [
+        &["plan"] as &[&str],
+        &["plan", "-D", "x"],
+        &["plan", "-D", "x", "--source-pgdata", "y", "--source-server", "host=z"],
+        &["plan", "-D", "x", "--source-pgdata", "y", "-R"],
+        &["plan", "-D", "x", "--source-pgdata", "y", "--no-sync"],
+        &["apply"],
+        &["apply", "f", "--allow-unreleased"],
+        &["apply", "f", "-N", "--sync-method", "fsync"],
+        &["show", "f", "--format", "yaml"],
+        &["frobnicate"],
+        &[],
+    ] {
+        assert_eq!(code(wrong), Some(64), "{wrong:?}");
+    }
+    let help = Outcome::of(&mut pg_unfork(&["--help"])).success();
+    assert!(help.stdout.contains("plan") && help.stderr.is_empty(), "{help}");
+    let connection = ["plan", "-D", "/", "--source-server", "host=x service=y"];
+    assert_eq!(code(&connection), Some(4));
+}
+
+/// The plan goes to standard output where no file is named, and never below target or source.
+#[test]
+fn where_the_plan_goes() {
+    let Pair { source, target } = Pair::shared(Major(16)).copy();
+    let mut command = pg_unfork(&["plan", "-D"]);
+    let piped = Outcome::of(command.arg(target.data()).arg("--source-pgdata").arg(source.data())).success();
+    let manifest: Value = serde_json::from_str(&piped.stdout).unwrap();
+    assert_eq!(manifest["verdict"], "rewind");
+    for inside in [target.path("plan.json"), source.path("base/plan.json")] {
+        let mut command = pg_unfork(&["plan", "-D"]);
+        command.arg(target.data()).arg("--source-pgdata").arg(source.data()).arg("-o").arg(&inside);
+        assert_code(&Outcome::of(&mut command), 4);
+        assert!(!inside.exists());
+    }
+    let mut same = pg_unfork(&["plan", "-D"]);
+    let same = Outcome::of(same.arg(target.data()).arg("--source-pgdata").arg(target.data()));
+    assert_code(&same, 4);
+    assert!(same.stderr.contains("separate_directories"), "{same}");
+}
