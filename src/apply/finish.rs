@@ -7,9 +7,10 @@ use super::seal::{State, control_path, write_file};
 use super::units::Units;
 use crate::cluster::{Durability, SourceKind, TargetStore};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::format::wal::WalFormat;
 use crate::format::{BackupLabel, ControlFile, DbState};
 use crate::manifest::{Action, ActionKind, LabelPlan, PathState, Phase, Reason, RecoveryPlan, WalPlan};
-use crate::plan::{Cluster, end_of_source, read_control_file};
+use crate::plan::{Cluster, WalScan, end_of_source, read_control_file};
 use crate::types::{ClusterPath, Lsn, SegmentNumber, TimelineId, WalFileName};
 
 /// How long a source that lags behind what was seen of it is waited for.
@@ -28,9 +29,10 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, bytes: &mut u64) -> Result<
     let (Some(label), Some(wal)) = (&manifest.backup_label, &manifest.wal) else {
         return Err(Error::failure("the manifest of a rewind lacks its last steps"));
     };
-    let end = source_end(context)?;
+    let mut end = source_end(context)?;
     if context.source.kind() == SourceKind::LiveServer {
         *bytes += fetch_wal(context, wal, end.lsn)?;
+        end.lsn = whole_records(context, &end)?;
     }
     context.progress.end();
     if let Some(recovery) = &manifest.recovery {
@@ -94,6 +96,16 @@ fn fetch_wal(context: &mut ApplyContext<'_>, wal: &WalPlan, end: Lsn) -> Result<
     let mut units = Units::new(context.store, context.source, context.progress, manifest);
     units.copy(actions.iter().collect())?;
     Ok(units.bytes())
+}
+
+/// What a primary has flushed may end inside a record. The target must reach consistency with the
+/// WAL that it has, even if the source dies now: with the last record that is whole.
+fn whole_records(context: &ApplyContext<'_>, end: &End) -> Result<Lsn> {
+    if end.control.state() != DbState::InProduction {
+        return Ok(end.lsn);
+    }
+    WalScan::new(&*context.target, WalFormat::of(&end.control), &context.manifest.source.history)
+        .last_record_end(end.lsn)
 }
 
 fn wal_action(name: String) -> Result<Action> {

@@ -35,7 +35,7 @@ pub(super) struct PlanArguments {
     pub(super) output: Option<PathBuf>,
     /// Make the target a standby of the source: standby.signal, and primary_conninfo from
     /// --source-server without its password.
-    #[arg(short = 'R', long, requires = "server")]
+    #[arg(short = 'R', long, conflicts_with = "pgdata")]
     pub(super) write_recovery_conf: bool,
     /// Accept a major version of PostgreSQL that is not released yet.
     #[arg(long)]
@@ -46,7 +46,7 @@ pub(super) struct PlanArguments {
 #[group(required = true, multiple = false)]
 pub(super) struct SourceArguments {
     /// The source's data directory; its server must be stopped.
-    #[arg(long = "source-pgdata", value_name = "DIR")]
+    #[arg(long = "source-pgdata", value_name = "DIR", id = "pgdata")]
     pub(super) pgdata: Option<PathBuf>,
     /// Connection string of the source, a running primary or standby.
     #[arg(long = "source-server", value_name = "CONNSTR", id = "server")]

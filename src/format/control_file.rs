@@ -128,7 +128,7 @@ pub struct ControlFileHeader {
 /// Settings in the control file that a rewind looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ControlFileSettings {
-    /// `data_checksum_version`: 0 off, 1 on; 2 and 3 are states in between (19).
+    /// `data_checksum_version`: 0 off, 1 on; anything else is a state in between.
     pub data_checksums: u32,
     /// `wal_log_hints`.
     pub wal_log_hints: bool,

@@ -179,7 +179,6 @@ const V19: MajorFacts = MajorFacts {
     wal_magic: 0xD122,
     page_info_mask: 0x0007,
     overwrite_contrecord: 0x0004,
-    last_resource_manager: 22,
     pads_lsn: true,
     control: CONTROL_1905,
     ..V18

@@ -266,7 +266,7 @@ impl Planner<'_> {
         let missing: Vec<&str> =
             wal.segments.iter().filter(|s| s.place == WalPlace::Missing).map(|s| s.file.as_str()).collect();
         let (detail, remedy, status) = if missing.is_empty() {
-            (format!("all {} WAL segments that replay reads are there", wal.segments.len()), None, CheckStatus::Pass)
+            (format!("WAL segments that replay reads: {}, all there", wal.segments.len()), None, CheckStatus::Pass)
         } else {
             let remedy = "the target needs a restore_command that has them, or cannot start";
             let shown = missing.iter().take(10).copied().collect::<Vec<_>>().join(", ");

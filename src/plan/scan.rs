@@ -157,6 +157,36 @@ impl<'a> WalScan<'a> {
         }
     }
 
+    /// The end of the last record that is whole before `limit`, found in the segment that holds it
+    /// or in the one before.
+    ///
+    /// A server flushes whole pages, so the position up to which it has flushed may lie inside a
+    /// record. No page on its disk needs more than the records before.
+    ///
+    /// # Errors
+    /// When there is no such record.
+    pub fn last_record_end(&self, limit: Lsn) -> Result<Lsn> {
+        let size = self.format.geometry.wal_segment_size;
+        let segment = SegmentNumber::of(Lsn::new(limit.get().saturating_sub(1)), size);
+        let mut reason = None;
+        for segment in [Some(segment), segment.previous()].into_iter().flatten() {
+            let mut last = None;
+            let read = self.each(Start::FirstOf(segment.start(size)), |record| {
+                last = Some(record.end).filter(|&end| end <= limit).or(last);
+                if record.end >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            if let Some(end) = last {
+                return Ok(end);
+            }
+            reason = read.err().or(reason);
+        }
+        let error = Error::failure(format!("no whole record of WAL ends before {limit}"));
+        Err(match reason {
+            Some(reason) => error.because(reason),
+            None => error,
+        })
+    }
+
     fn checkpoint(&self, record: &Record<'_>) -> Option<CommonCheckpoint> {
         let is_checkpoint = record.header.resource_manager == rm::XLOG
             && matches!(record.operation(), rm::XLOG_CHECKPOINT_SHUTDOWN | rm::XLOG_CHECKPOINT_ONLINE);

@@ -150,7 +150,7 @@ fn copies(text: &mut String, manifest: &Manifest) {
     let copied = |a: &&Action| matches!(a.kind, ActionKind::CopyFile | ActionKind::Patch);
     let actions: Vec<&Action> = manifest.actions.iter().filter(copied).collect();
     for (reason, (number, total)) in by_reason(&actions, block_size) {
-        row(text, "", &format!("{} {reason} ({})", count(number, "file", "files"), bytes(total)));
+        row(text, "", &format!("{}: {reason} ({})", count(number, "file", "files"), bytes(total)));
     }
     if totals.paths_created > 0 {
         row(text, "create", &count(totals.paths_created, "directory or link", "directories and links"));
@@ -163,7 +163,7 @@ fn removals(text: &mut String, manifest: &Manifest) {
     row(text, "remove", &content);
     let actions: Vec<&Action> = manifest.actions.iter().filter(|a| a.kind == ActionKind::Remove).collect();
     for (reason, (number, total)) in by_reason(&actions, 1) {
-        row(text, "", &format!("{} {reason} ({})", count(number, "path", "paths"), bytes(total)));
+        row(text, "", &format!("{}: {reason} ({})", count(number, "path", "paths"), bytes(total)));
     }
 }
 
@@ -171,10 +171,10 @@ fn kept(text: &mut String, manifest: &Manifest) {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for kept in &manifest.kept {
         let why = match kept.reason {
-            KeptReason::OnlyCopyOfCommonWal => "kept: WAL that replay needs and only the target has",
-            KeptReason::BeforeReplay => "left: WAL from before replay begins",
-            KeptReason::NotReplayed => "not fetched: WAL that replay does not read",
-            KeptReason::StatusOfUnfetchedWal => "not fetched: archive status of such WAL",
+            KeptReason::OnlyCopyOfCommonWal => "of WAL that replay needs and only the target has: kept",
+            KeptReason::BeforeReplay => "of WAL from before replay begins: left as they are",
+            KeptReason::NotReplayed => "of WAL that replay does not read: not fetched",
+            KeptReason::StatusOfUnfetchedWal => "with the archive status of such WAL: not fetched",
         };
         *sums.entry(why).or_default() += 1;
     }
@@ -186,8 +186,10 @@ fn kept(text: &mut String, manifest: &Manifest) {
 fn last_steps(text: &mut String, manifest: &Manifest) {
     if let Some(wal) = &manifest.wal {
         let at = |place| wal.segments.iter().filter(|segment| segment.place == place).count() as u64;
-        let mut content = count(wal.segments.len() as u64, "segment", "segments");
-        content.push_str(" for replay");
+        let mut content = format!("replay reads {}", count(wal.segments.len() as u64, "segment", "segments"));
+        if at(WalPlace::Target) > 0 {
+            let _ = write!(content, ", {} of them on the target only", at(WalPlace::Target));
+        }
         if at(WalPlace::Missing) > 0 {
             let _ = write!(content, ", {} MISSING on both sides", at(WalPlace::Missing));
         }

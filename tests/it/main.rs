@@ -11,6 +11,8 @@
 )]
 
 mod commands;
+mod control_file;
 mod oracle;
 mod schema;
 mod support;
+mod wal_decoding;

@@ -39,7 +39,7 @@ pub const TRANSACTION_ABORT_PREPARED: u8 = 0x40;
 pub const SPECIAL_RELATION_UPDATE: u8 = 0x01;
 
 /// The names of the built-in resource managers, by number, as pg_waldump prints them.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 22] = [
     "XLOG",
     "Transaction",
     "Storage",
@@ -62,7 +62,6 @@ const NAMES: [&str; 23] = [
     "ReplicationOrigin",
     "Generic",
     "LogicalMessage",
-    "XLOG2",
 ];
 
 /// The name of a resource manager as pg_waldump prints it; `custom` with the number for those
