@@ -82,8 +82,8 @@
 //! `.pg_unfork/` inside the data directory: `manifest.json` (the plan), `pg_control.before` (the
 //! control file before the seal), `state.json` (format version, the plan's digest, SHA-256 of the
 //! sealed control file and, from the last step on, of the final one). `new.N` is a file on its way
-//! to its place; such files also exist in `.pg_unfork/` of a tablespace's location and of a linked
-//! `pg_wal`. The state speaks of one control file: where that is another one, a server has run
+//! to its place; while an apply runs there is such a directory in each tablespace's location and in a
+//! linked `pg_wal`, too. The state speaks of one control file: where that is another one, a server has run
 //! since or the directory is a clone's, and the state means nothing.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::ApplyContext;
 use super::seal::{State, control_path, write_file};
 use super::units::Units;
-use crate::cluster::{Durability, SourceKind, TargetStore};
+use crate::cluster::{Durability, STATE_DIRECTORY, SourceKind, TargetStore};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{BackupLabel, ControlFile, DbState};
@@ -40,6 +40,7 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, bytes: &mut u64) -> Result<
     }
     let now = (context.now)();
     write_label(context.store, label, &end.control, &now.local)?;
+    leave_roots(context)?;
     context.store.sync(context.progress)?;
     let mut control = end.control.with_state(DbState::InArchiveRecovery).with_min_recovery_point(end.lsn, end.timeline);
     if manifest.control_file.as_ref().is_some_and(|plan| plan.set.time.is_some()) {
@@ -142,6 +143,20 @@ pub(super) fn write_recovery(store: &mut dyn TargetStore, plan: &RecoveryPlan) -
     text.extend_from_slice(format!("primary_conninfo = '{value}'\n").as_bytes());
     write_file(store, &settings, &text, Durability::Later)?;
     if plan.standby_signal { write_file(store, &path("standby.signal")?, b"", Durability::Later) } else { Ok(()) }
+}
+
+/// Takes the state directories out of the file systems that only had files on their way.
+fn leave_roots(context: &mut ApplyContext<'_>) -> Result<()> {
+    let created = context.manifest.actions.iter().filter(|action| action.kind == ActionKind::CreateSymlink);
+    let roots = context.manifest.target.roots.iter().map(|root| &root.path).chain(created.map(|action| &action.path));
+    for root in roots {
+        // A tablespace's link may just have been removed.
+        if context.store.entry(root)?.is_some() {
+            let state = root.join(STATE_DIRECTORY.as_bytes()).context(|| "no such name".to_owned())?;
+            context.store.remove(&state)?;
+        }
+    }
+    Ok(())
 }
 
 fn starts_as_standby(store: &dyn TargetStore) -> Result<bool> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{ApplyContext, check_no_server};
+use super::{ApplyContext, after_first_write, check_no_server};
 use crate::cluster::{Durability, STATE_DIRECTORY, TargetStore};
 use crate::error::{Context, Result};
 use crate::format::ControlFile;
@@ -90,7 +90,7 @@ pub(super) fn seal(context: &mut ApplyContext<'_>, control: ControlFile) -> Resu
     write_file(store, &path_of("manifest.json")?, context.document, Durability::Now)?;
     write_file(store, &path_of("pg_control.before")?, &original, Durability::Now)?;
     state.write(store)?;
-    write_file(store, &control_path()?, sealed.as_bytes(), Durability::Now)?;
+    write_file(store, &control_path()?, sealed.as_bytes(), Durability::Now).map_err(after_first_write)?;
     // A server that started since the first look has read the real control file: make way for it.
     let Err(server) = check_no_server(context.target) else { return Ok(()) };
     write_file(context.store, &control_path()?, &original, Durability::Now)?;

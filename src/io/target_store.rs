@@ -146,7 +146,10 @@ impl DirectoryStore {
 
     /// A fresh file in the state directory of the root that `place` is beneath.
     fn temporary(&mut self, place: &Place) -> OsResult<(OwnedFd, PathBuf)> {
-        make_directory(place.root.as_fd(), Path::new(STATE_DIRECTORY), 0o700)?;
+        let made = make_directory(place.root.as_fd(), Path::new(STATE_DIRECTORY), 0o700)?;
+        if made && self.shared.sync != SyncMethod::None {
+            fs::fsync(&*place.root)?;
+        }
         self.created += 1;
         let name = Path::new(STATE_DIRECTORY).join(format!("new.{}", self.created));
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC;
@@ -159,14 +162,14 @@ fn open_directory(path: &Path) -> OsResult<OwnedFd> {
     fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Makes a directory with exactly this mode, whatever the umask; one that is there is fine.
-fn make_directory(root: BorrowedFd<'_>, path: &Path, mode: u32) -> OsResult<()> {
+/// Makes a directory with exactly this mode, whatever the umask. Says whether it was not there.
+fn make_directory(root: BorrowedFd<'_>, path: &Path, mode: u32) -> OsResult<bool> {
     let (parent, name) = open_parent(root, path)?;
     match fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
-        Ok(()) => fs::chmodat(&parent, name, Mode::from_raw_mode(mode), AtFlags::empty()),
+        Ok(()) => fs::chmodat(&parent, name, Mode::from_raw_mode(mode), AtFlags::empty()).map(|()| true),
         Err(Errno::EXIST) => {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            fs::openat(&parent, name, flags, Mode::empty()).map(|_| ())
+            fs::openat(&parent, name, flags, Mode::empty()).map(|_| false)
         }
         Err(error) => Err(error),
     }

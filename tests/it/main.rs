@@ -15,4 +15,5 @@ mod control_file;
 mod oracle;
 mod schema;
 mod support;
+mod tidy;
 mod wal_decoding;
