@@ -166,8 +166,11 @@ fn bench(pair: &Pair, case: &Case, runs: u32) -> Result<()> {
             (rewind_rate, plan_rate) = (wal / theirs.median(), wal / ours.median());
         }
     }
-    println!("\ncat of that WAL: {:.2} s, {:.0} MiB/s; ", cat.median(), wal / cat.median());
-    println!("pg_rewind -n: {rewind_rate:.0} MiB/s; pg_unfork plan: {plan_rate:.0} MiB/s\n");
+    println!(
+        "\ncat of that WAL: {:.2} s, {:.0} MiB/s; pg_rewind -n: {rewind_rate:.0} MiB/s; pg_unfork plan: {plan_rate:.0} MiB/s\n",
+        cat.median(),
+        wal / cat.median()
+    );
     pair.clean_up()
 }
 

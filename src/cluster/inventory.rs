@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::types::ClusterPath;
+use crate::types::{ClusterPath, FileMode};
 
 /// A file's time of last modification, to the nanosecond. Written `seconds.nanoseconds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -73,8 +73,8 @@ impl FileKind {
 pub struct FileEntry {
     /// What it is.
     pub kind: FileKind,
-    /// Permission bits (0o7777); none where the source does not tell.
-    pub mode: Option<u32>,
+    /// Permission bits; none where the source does not tell.
+    pub mode: Option<FileMode>,
 }
 
 impl FileEntry {

@@ -18,7 +18,7 @@ pub use target::{Durability, NewFile, Owner, PatchFile, TargetStore};
 use crate::error::Result;
 use crate::format::Major;
 use crate::progress::Progress;
-use crate::types::{ClusterPath, LinkText, Lsn, WalFileName, WalSegmentSize};
+use crate::types::{ClusterPath, FileMode, LinkText, Lsn, WalFileName, WalSegmentSize};
 
 /// The name of the directory in which an apply keeps its state, inside each file system that it
 /// changes. Never an action, never copied.
@@ -55,7 +55,7 @@ pub trait Target: ClusterReader + WalFiles {
     fn directory(&self) -> LinkText;
 
     /// The data directory's permission bits.
-    fn directory_mode(&self) -> u32;
+    fn directory_mode(&self) -> FileMode;
 
     /// The links that are followed, and their texts: `pg_wal` and the entries of `pg_tblspc`.
     fn roots(&self) -> Vec<(ClusterPath, LinkText)>;

@@ -15,7 +15,7 @@ use crate::cluster::{
 use crate::error::{Context, Error, Result};
 use crate::format::Major;
 use crate::progress::{Progress, Stage};
-use crate::types::{ClusterPath, LinkText, WalFileName, WalSegmentSize};
+use crate::types::{ClusterPath, FileMode, LinkText, WalFileName, WalSegmentSize};
 
 /// A data directory on this machine, for reading.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl DataDirectory {
         } else {
             return Ok(None);
         };
-        Ok(Some(FileEntry { kind, mode: Some(metadata.mode() & 0o7777) }))
+        Ok(Some(FileEntry { kind, mode: Some(FileMode::new(metadata.mode())) }))
     }
 
     /// Directories, and the links in `pg_tblspc`.
@@ -211,8 +211,8 @@ impl Target for DataDirectory {
         LinkText::new(self.path.as_os_str().as_bytes())
     }
 
-    fn directory_mode(&self) -> u32 {
-        self.metadata.mode() & 0o7777
+    fn directory_mode(&self) -> FileMode {
+        FileMode::new(self.metadata.mode())
     }
 
     fn roots(&self) -> Vec<(ClusterPath, LinkText)> {

@@ -19,7 +19,7 @@ use crate::cluster::{
 };
 use crate::error::{Context, Error, Result};
 use crate::progress::{Progress, Stage};
-use crate::types::{ClusterPath, LinkText};
+use crate::types::{ClusterPath, FileMode, LinkText};
 
 /// How changes are made durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -235,7 +235,7 @@ fn entry_of(status: &Stat, link: Option<Vec<u8>>) -> Option<FileEntry> {
         FileType::Symlink => FileKind::Symlink { text: link.unwrap_or_default() },
         _ => return None,
     };
-    Some(FileEntry { kind, mode: Some(status.st_mode & 0o7777) })
+    Some(FileEntry { kind, mode: Some(FileMode::new(status.st_mode)) })
 }
 
 impl TargetStore for DirectoryStore {

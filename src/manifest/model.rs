@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{FileTime, SourceKind};
 use crate::format::DbState;
-use crate::types::{BlockRange, ClusterPath, Geometry, LinkText, Lsn, TimelineHistory, TimelineId};
+use crate::types::{BlockRange, ClusterPath, FileMode, Geometry, LinkText, Lsn, TimelineHistory, TimelineId};
 
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -170,7 +170,7 @@ pub struct PathState {
     pub link: Option<LinkText>,
     /// Permission bits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mode: Option<u32>,
+    pub mode: Option<FileMode>,
     /// Last modification of a regular file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub modified: Option<FileTime>,
@@ -434,7 +434,7 @@ pub struct TargetSide {
     /// The data directory.
     pub directory: LinkText,
     /// The data directory's permission bits.
-    pub directory_mode: u32,
+    pub directory_mode: FileMode,
     /// Its line of timelines.
     pub history: TimelineHistory,
     /// PostgreSQL's major.

@@ -227,14 +227,14 @@ mod tests {
     use super::*;
     use crate::format::Major;
     use crate::plan::wal_files::SourceWal;
-    use crate::types::{Lsn, TimelineHistory, TimelineId, WalSegmentSize};
+    use crate::types::{FileMode, Lsn, TimelineHistory, TimelineId, WalSegmentSize};
 
     fn file(size: u64) -> FileEntry {
-        FileEntry { kind: FileKind::File { size, modified: None }, mode: Some(0o600) }
+        FileEntry { kind: FileKind::File { size, modified: None }, mode: Some(FileMode::new(0o600)) }
     }
 
     fn directory() -> FileEntry {
-        FileEntry { kind: FileKind::Directory, mode: Some(0o700) }
+        FileEntry { kind: FileKind::Directory, mode: Some(FileMode::new(0o700)) }
     }
 
     fn link(text: &str) -> FileEntry {

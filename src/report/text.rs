@@ -172,7 +172,7 @@ fn kept(text: &mut String, manifest: &Manifest) {
     for kept in &manifest.kept {
         let why = match kept.reason {
             KeptReason::OnlyCopyOfCommonWal => "of WAL that replay needs and only the target has: kept",
-            KeptReason::BeforeReplay => "of WAL from before replay begins: left as they are",
+            KeptReason::BeforeReplay => "of WAL from before replay begins: not touched",
             KeptReason::NotReplayed => "of WAL that replay does not read: not fetched",
             KeptReason::StatusOfUnfetchedWal => "with the archive status of such WAL: not fetched",
         };

@@ -4,6 +4,7 @@
 
 mod block;
 mod cluster_path;
+mod file_mode;
 mod geometry;
 mod lsn;
 mod relation;
@@ -12,6 +13,7 @@ mod wal_segment;
 
 pub use block::BlockRange;
 pub use cluster_path::{ClusterPath, LinkText, PathError};
+pub use file_mode::FileMode;
 pub use geometry::{Geometry, GeometryError};
 pub use lsn::{Lsn, ParseLsnError};
 pub use relation::{ForkNumber, RelFile, RelFileNumber, RelFilePaths};

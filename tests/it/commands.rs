@@ -327,6 +327,21 @@ fn passwords_stay_where_they_are() {
     assert!(settings.contains("primary_conninfo = ") && !settings.contains("hunter2"), "{settings}");
 }
 
+/// Each way of making changes durable ends well.
+#[test]
+fn durability_by_each_method() {
+    for arguments in [&[] as &[&str], &["--sync-method", "fsync"], &["--sync-method", "syncfs"], &["-N"]] {
+        let Pair { source, target } = Pair::shared(Major(14)).copy();
+        let plan = Plan::of(&target, Source::Directory(&source), &[]);
+        let applied = Outcome::of(pg_unfork(&["apply"]).arg(plan.path()).args(arguments)).success();
+        assert!(applied.stderr.contains("is rewound"), "{applied}");
+        source.start();
+        target.follow(&source);
+        target.start();
+        source.wait_for_streaming();
+    }
+}
+
 /// Wrong command lines exit with 64, and help with 0 on standard output.
 #[test]
 fn usage() {
