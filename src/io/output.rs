@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 
-/// Bytes of the largest document that is read.
+/// Bytes of the largest document that is read: room for some ten million block ranges.
 const LIMIT: u64 = 512 << 20;
 
 /// Writes a document so that its file is whole or absent at any instant: under a temporary name,
