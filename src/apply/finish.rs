@@ -5,19 +5,21 @@ use std::time::{Duration, Instant};
 use super::ApplyContext;
 use super::seal::{State, control_path, write_file};
 use super::units::Units;
-use crate::cluster::{Durability, STATE_DIRECTORY, SourceKind, TargetStore};
+use sha2::{Digest, Sha256};
+
+use crate::cluster::{Durability, STATE_DIRECTORY, Source, SourceKind, TargetStore};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{BackupLabel, ControlFile, DbState};
-use crate::manifest::{Action, ActionKind, LabelPlan, PathState, Phase, Reason, RecoveryPlan, WalPlan};
-use crate::plan::{Cluster, WalScan, end_of_source, read_control_file};
+use crate::manifest::{Action, ActionKind, LabelPlan, Manifest, PathState, Phase, Reason, RecoveryPlan, WalPlan, hex};
+use crate::plan::{WalScan, end_of_source, read_control_file};
 use crate::types::{ClusterPath, Lsn, SegmentNumber, TimelineId, WalFileName};
 
 /// How long a source that lags behind what was seen of it is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where recovery of the target must get to.
-struct End {
+pub(super) struct End {
     control: ControlFile,
     lsn: Lsn,
     timeline: TimelineId,
@@ -29,7 +31,7 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, bytes: &mut u64) -> Result<
     let (Some(label), Some(wal)) = (&manifest.backup_label, &manifest.wal) else {
         return Err(Error::failure("the manifest of a rewind lacks its last steps"));
     };
-    let mut end = source_end(context)?;
+    let mut end = source_end(manifest, context.source)?;
     if context.source.kind() == SourceKind::LiveServer {
         *bytes += fetch_wal(context, wal, end.lsn)?;
         end.lsn = whole_records(context, &end)?;
@@ -47,39 +49,61 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, bytes: &mut u64) -> Result<
         control = control.with_time(now.unix);
     }
     let standby = starts_as_standby(context.store)?;
+    if context.source.kind() == SourceKind::StoppedDirectory {
+        source_end(manifest, context.source)?;
+    }
     State::finish(context.store, &manifest.digest, control.as_bytes())?;
     write_file(context.store, &control_path()?, control.as_bytes(), Durability::Now)?;
     Ok(standby)
 }
 
-/// The source's end once everything is copied. A stopped one must not have moved; a live one must
-/// still be on its timeline, and not behind what was seen of it.
-fn source_end(context: &mut ApplyContext<'_>) -> Result<End> {
-    let planned = &context.manifest.source;
+/// The source's end as it is now. A stopped source must not have moved; a live one must still be on
+/// its timeline, must have had a restart point where replay begins, and must not be behind what was
+/// seen of it. Asked before the seal, and again once everything is copied.
+pub(super) fn source_end(manifest: &Manifest, source: &mut dyn Source) -> Result<End> {
+    let seen = manifest.source.wal_end.unwrap_or_default();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let control = read_control_file(context.source, "source")?;
-        if control.timeline() != planned.control_file.timeline {
-            let (now, then) = (control.timeline(), planned.control_file.timeline);
-            return Err(Error::new(
-                ErrorKind::DeadEnd,
-                format!("the source is on timeline {now} now, the plan is for {then}"),
-            )
-            .hint("this plan can never finish"));
-        }
-        let position = context.source.position()?.map(|position| (position.lsn, position.in_recovery));
-        let cluster = Cluster { control, history: planned.history.clone() };
-        let (lsn, timeline) = end_of_source(&cluster, position);
-        let seen = planned.wal_end.unwrap_or_default();
-        if lsn >= seen {
-            return Ok(End { control: cluster.control, lsn, timeline });
+        let control = read_control_file(source, "source")?;
+        check_source(manifest, &control, source)?;
+        let position = source.position()?;
+        let end = end_of_source(&control, position);
+        if let Some((lsn, timeline)) = end.filter(|&(lsn, _)| lsn >= seen) {
+            return Ok(End { control, lsn, timeline });
         }
         if Instant::now() > deadline {
-            return Err(Error::failure(format!("the source is at {lsn}, but was at {seen} when the plan was made"))
+            let now = end.map_or("changing its role".to_owned(), |(lsn, _)| format!("at {lsn}"));
+            return Err(Error::failure(format!("the source is {now}, but was at {seen} when the plan was made"))
                 .hint("this address leads to a server that lags behind; name the one that was planned with"));
         }
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+fn check_source(manifest: &Manifest, control: &ControlFile, source: &dyn Source) -> Result<()> {
+    let planned = &manifest.source.control_file;
+    let refuse = |message: String| {
+        Err(Error::new(ErrorKind::DeadEnd, message).hint("this plan can never finish with this source"))
+    };
+    if control.timeline() != planned.timeline {
+        return refuse(format!(
+            "the source is on timeline {}, the plan is for {}",
+            control.timeline(),
+            planned.timeline
+        ));
+    }
+    let moved = hex(&Sha256::digest(control.as_bytes())) != planned.sha256;
+    if source.kind() == SourceKind::StoppedDirectory && (moved || source.running_server()?.is_some()) {
+        return refuse("the source was started since the plan was made".to_owned());
+    }
+    let start = manifest.backup_label.as_ref().map_or(Lsn::INVALID, |label| label.start);
+    let redo = control.checkpoint().redo;
+    if redo < start {
+        return refuse(format!(
+            "the source's last checkpoint begins at {redo}, before {start}, where replay on the target would begin: what this server had not written by then would be lost"
+        ));
+    }
+    Ok(())
 }
 
 /// Fetches the WAL that a live source has written since the plan was made.
@@ -117,7 +141,7 @@ fn wal_action(name: String) -> Result<Action> {
         blocks: Vec::new(),
         kind: ActionKind::CopyFile,
         path,
-        phase: Phase::Wal,
+        phase: Phase::Finish,
         reason: Reason::ReplayNeedsIt,
         source: Some(PathState::default()),
     })
@@ -140,8 +164,11 @@ pub(super) fn write_recovery(store: &mut dyn TargetStore, plan: &RecoveryPlan) -
         text.push(b'\n');
     }
     let value = plan.primary_conninfo.replace('\\', "\\\\").replace('\'', "''");
-    text.extend_from_slice(format!("primary_conninfo = '{value}'\n").as_bytes());
-    write_file(store, &settings, &text, Durability::Later)?;
+    let line = format!("primary_conninfo = '{value}'\n");
+    if !text.ends_with(line.as_bytes()) {
+        text.extend_from_slice(line.as_bytes());
+        write_file(store, &settings, &text, Durability::Later)?;
+    }
     if plan.standby_signal { write_file(store, &path("standby.signal")?, b"", Durability::Later) } else { Ok(()) }
 }
 

@@ -9,7 +9,7 @@ mod seal;
 mod stale;
 mod units;
 
-use crate::cluster::{Source, Target, TargetStore};
+use crate::cluster::{Source, Target, TargetStore, shared_directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::manifest::{ActionKind, Manifest, Phase, Verdict, validate};
@@ -90,10 +90,13 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
     refuse_sealed(&control)?;
     stale::check_target(context.manifest, &control, context.target, context.store)?;
     stale::check_source(context.manifest, context.source)?;
+    if let Some(shared) = shared_directory(&context.target.directories(), &context.source.directories()) {
+        return Err(Error::precondition(shared).hint("name two different clusters"));
+    }
     if context.manifest.verdict == Verdict::NotNeeded {
         return not_needed(&mut context);
     }
-    check_links(context.manifest, context.store)?;
+    preflight(&mut context)?;
     seal::seal(&mut context, control)?;
     execute(&mut context).map_err(after_first_write)
 }
@@ -116,6 +119,15 @@ fn check_no_server(target: &dyn Target) -> Result<()> {
         Some(pid) => Err(Error::precondition(format!("a server is running on the target (process {pid})"))
             .hint("stop it in good order (pg_ctl stop -m fast), and plan again if it wrote anything")),
     }
+}
+
+/// Everything that can be known to fail is known before the first write.
+fn preflight(context: &mut ApplyContext<'_>) -> Result<()> {
+    check_links(context.manifest, context.store)?;
+    stale::check_writable(context.manifest, context.store)?;
+    let end = finish::source_end(context.manifest, context.source);
+    end.map_err(|error| if error.kind() == ErrorKind::DeadEnd { error.with_kind(ErrorKind::Stale) } else { error })?;
+    stale::check_readable(context.manifest, context.source)
 }
 
 /// The locations of new tablespaces must be fit before anything is written.

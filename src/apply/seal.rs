@@ -93,6 +93,10 @@ pub(super) fn seal(context: &mut ApplyContext<'_>, control: ControlFile) -> Resu
     write_file(store, &control_path()?, sealed.as_bytes(), Durability::Now).map_err(after_first_write)?;
     // A server that started since the first look has read the real control file: make way for it.
     let Err(server) = check_no_server(context.target) else { return Ok(()) };
-    write_file(context.store, &control_path()?, &original, Durability::Now)?;
+    let ours = context.store.read_small(&control_path()?).map_err(after_first_write)?;
+    // What that server has written itself since then counts.
+    if ours.as_deref() == Some(sealed.as_bytes()) {
+        write_file(context.store, &control_path()?, &original, Durability::Now).map_err(after_first_write)?;
+    }
     Err(server)
 }

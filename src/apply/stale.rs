@@ -1,8 +1,11 @@
 //! Whether both sides are still as the plan saw them.
 
+use std::os::fd::BorrowedFd;
+
 use sha2::{Digest, Sha256};
 
-use crate::cluster::{FileEntry, FileKind, Source, SourceKind, Target, TargetStore};
+use super::units::is_replayed;
+use crate::cluster::{FileEntry, FileKind, Request, Sink, Source, SourceKind, Target, TargetStore};
 use crate::error::{Error, Result};
 use crate::format::ControlFile;
 use crate::manifest::{Action, ActionKind, Manifest, PathState, hex};
@@ -87,6 +90,68 @@ pub(super) fn check_source(manifest: &Manifest, source: &mut dyn Source) -> Resu
     all_as_planned("source", moved)
 }
 
+/// What the target's owner cannot change must show before the first write; all of it at once.
+pub(super) fn check_writable(manifest: &Manifest, store: &dyn TargetStore) -> Result<()> {
+    let mut obstacles = Vec::new();
+    for action in &manifest.actions {
+        let in_place = action.kind == ActionKind::Patch;
+        if let Some(obstacle) = store.obstacle(&action.path, in_place)? {
+            obstacles.push(format!("{}: {obstacle}", action.path));
+        }
+    }
+    if obstacles.is_empty() {
+        return Ok(());
+    }
+    Err(Error::precondition(format!("the target cannot be changed: {}", first_of(&obstacles)))
+        .hint("let the owner of the data directory own and write these, and apply again"))
+}
+
+/// Every file that will be fetched can be read now; WAL that replay needs is still there.
+pub(super) fn check_readable(manifest: &Manifest, source: &mut dyn Source) -> Result<()> {
+    let fetched = manifest.actions.iter().filter(|action| action.source.is_some());
+    let touch = |action: &Action| Request { path: action.path.clone(), offset: 0, length: Some(0) };
+    let requests: Vec<Request> = fetched.map(touch).collect();
+    let mut gone = Gone::default();
+    source.fetch(&requests, &mut gone).map_err(|error| {
+        let hint = "let the source's server read every file in its data directory, or move away what it does not need";
+        Error::precondition("the source cannot be read whole").because(error).hint(hint)
+    })?;
+    let gone = gone.0.iter().filter_map(|&index| requests.get(index)).map(|request| &request.path);
+    let needed: Vec<String> = gone.filter(|path| is_replayed(manifest, path)).map(ToString::to_string).collect();
+    if needed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::stale(format!("the source no longer has WAL that replay needs: {}", first_of(&needed)))
+        .hint("the source must keep its WAL (a slot, or wal_keep_size) from plan to apply")
+        .hint(FRESH_PLAN))
+}
+
+/// Remembers which files are not there, and takes nothing.
+#[derive(Default)]
+struct Gone(Vec<usize>);
+
+impl Sink for Gone {
+    fn bytes(&mut self, _: usize, _: u64, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn file(&mut self, _: usize, _: BorrowedFd<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn gone(&mut self, index: usize) -> Result<()> {
+        self.0.push(index);
+        Ok(())
+    }
+}
+
+/// The first of many, and how many more there are.
+fn first_of(lines: &[String]) -> String {
+    let more = if lines.len() > SHOWN { format!(" (and {} more)", lines.len() - SHOWN) } else { String::new() };
+    let shown: Vec<&str> = lines.iter().take(SHOWN).map(String::as_str).collect();
+    format!("{}{more}", shown.join("; "))
+}
+
 const FRESH_PLAN: &str = "make a fresh plan: pg_unfork plan";
 
 fn same(what: &str, planned: &str, found: &str) -> Result<()> {
@@ -100,10 +165,7 @@ fn all_as_planned(side: &str, moved: Vec<String>) -> Result<()> {
     if moved.is_empty() {
         return Ok(());
     }
-    let more = if moved.len() > SHOWN { format!(" (and {} more)", moved.len() - SHOWN) } else { String::new() };
-    let shown: Vec<&str> = moved.iter().take(SHOWN).map(String::as_str).collect();
-    Err(Error::stale(format!("the {side} has changed since the plan was made: {}{more}", shown.join("; ")))
-        .hint(FRESH_PLAN))
+    Err(Error::stale(format!("the {side} has changed since the plan was made: {}", first_of(&moved))).hint(FRESH_PLAN))
 }
 
 /// How the target's entry differs from the planned one; none where it does not.

@@ -4,8 +4,9 @@ use std::os::fd::BorrowedFd;
 
 use crate::cluster::{Durability, NewFile, PatchFile, Request, Sink, Source, SourceKind, TargetStore};
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{Action, ActionKind, Manifest, PathState, Phase};
+use crate::manifest::{Action, ActionKind, Manifest, PathState, Phase, WalPlace};
 use crate::progress::Progress;
+use crate::types::ClusterPath;
 
 /// Requests given to a source at a time: what a live one can answer in few round trips.
 const BATCH_REQUESTS: usize = 4096;
@@ -45,8 +46,12 @@ impl<'a> Units<'a> {
         let manifest = self.manifest;
         let actions = manifest.actions.iter().filter(move |action| action.phase == phase);
         match phase {
-            Phase::Wal | Phase::Copy => self.copy(actions.collect()),
-            Phase::Create => actions.into_iter().try_for_each(|action| self.create(action)),
+            Phase::Wal | Phase::Create | Phase::Copy => {
+                let copies = |action: &&Action| matches!(action.kind, ActionKind::CopyFile | ActionKind::Patch);
+                let (copies, creations): (Vec<_>, Vec<_>) = actions.partition(copies);
+                creations.into_iter().try_for_each(|action| self.create(action))?;
+                self.copy(copies)
+            }
             Phase::Truncate => self.truncate(),
             Phase::Remove => self.remove(actions.collect()),
             Phase::Seal | Phase::Finish => Ok(()),
@@ -100,6 +105,7 @@ impl<'a> Units<'a> {
         let live = self.source.kind() == SourceKind::LiveServer;
         let mut writer = Writer {
             store: self.store,
+            manifest: self.manifest,
             batch,
             live,
             current: None,
@@ -114,6 +120,14 @@ impl<'a> Units<'a> {
 
 fn size(state: &Option<PathState>) -> u64 {
     state.as_ref().and_then(|state| state.size).unwrap_or(0)
+}
+
+/// Whether the plan says that replay reads this path, from the source.
+pub(super) fn is_replayed(manifest: &Manifest, path: &ClusterPath) -> bool {
+    let segments = manifest.wal.iter().flat_map(|wal| &wal.segments);
+    segments
+        .into_iter()
+        .any(|segment| segment.place == WalPlace::Source && path.below(b"pg_wal") == Some(segment.file.as_bytes()))
 }
 
 /// Requests, and the action that each belongs to.
@@ -145,6 +159,7 @@ impl<'m> Batch<'m> {
 /// Writes what a source delivers.
 struct Writer<'a> {
     store: &'a mut dyn TargetStore,
+    manifest: &'a Manifest,
     batch: &'a Batch<'a>,
     live: bool,
     current: Option<Current<'a>>,
@@ -227,6 +242,11 @@ impl Writer<'_> {
         self.progress.advance(bytes);
     }
 
+    /// Whether replay cannot do without: segments up to the source's end, by the plan or now.
+    fn is_needed_wal(&self, action: &Action) -> bool {
+        action.phase == Phase::Finish || (action.phase == Phase::Wal && is_replayed(self.manifest, &action.path))
+    }
+
     fn request(&self, index: usize) -> Result<(u64, Option<u64>)> {
         let request = self.batch.requests.get(index);
         request.map(|r| (r.offset, r.length)).ok_or_else(|| Error::failure("the source answered what it was not asked"))
@@ -267,7 +287,7 @@ impl Sink for Writer<'_> {
         if !self.live {
             return Err(Error::failure(format!("{} is gone from the source, which should be at rest", action.path)));
         }
-        if action.phase == Phase::Wal && action.path.file_name().len() == 24 {
+        if self.is_needed_wal(action) {
             return Err(Error::new(ErrorKind::DeadEnd, format!("the source no longer has {}, which replay needs", action.path))
                 .hint("this plan can never finish; the source must keep its WAL (a slot, or wal_keep_size) while one is applied"));
         }

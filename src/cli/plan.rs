@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use pg_unfork::cluster::Target;
+use pg_unfork::cluster::ClusterReader;
 use pg_unfork::error::{Context, Error, ErrorKind, Result};
 use pg_unfork::io::{DataDirectory, Lock, LockKind, real_directory_of, write_document};
 use pg_unfork::manifest::{Manifest, Verdict, to_json};
@@ -45,7 +45,10 @@ fn refuse_inside(output: Option<&Path>, target: &DataDirectory, source: Option<&
     let real = real_directory_of(output)?;
     let mut forbidden: Vec<PathBuf> = vec![target.path().to_owned()];
     forbidden.extend(target.followed());
-    forbidden.extend(source.map(DataDirectory::open).transpose()?.map(|source| source.path().to_owned()));
+    if let Some(source) = source.map(DataDirectory::open).transpose()? {
+        forbidden.push(source.path().to_owned());
+        forbidden.extend(source.followed());
+    }
     match forbidden.iter().find(|directory| real.starts_with(directory)) {
         None => Ok(()),
         Some(directory) => {

@@ -47,6 +47,13 @@ pub trait ClusterReader {
     /// # Errors
     /// When a directory cannot be read, or a name could not be one inside a data directory.
     fn list(&mut self, progress: &dyn Progress) -> Result<Inventory>;
+
+    /// The process id of the server that runs on a directory which should be at rest; none for a
+    /// cluster that is reached through its server.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn running_server(&self) -> Result<Option<i32>>;
 }
 
 /// The cluster to change, as far as a plan looks at it.
@@ -62,12 +69,6 @@ pub trait Target: ClusterReader + WalFiles {
 
     /// Which directories of the file system it consists of.
     fn directories(&self) -> Vec<DirectoryId>;
-
-    /// The process id of the server that runs on it, if one does.
-    ///
-    /// # Errors
-    /// When that cannot be found out.
-    fn running_server(&self) -> Result<Option<i32>>;
 }
 
 /// A directory of a file system, whatever path leads to it.
@@ -79,6 +80,15 @@ pub struct DirectoryId {
     pub device: u64,
     /// The directory's inode number.
     pub inode: u64,
+}
+
+/// How two clusters share a directory; none where they do not.
+#[must_use]
+pub fn shared_directory(target: &[DirectoryId], source: &[DirectoryId]) -> Option<String> {
+    target.iter().find_map(|ours| {
+        let same = source.iter().find(|theirs| (ours.device, ours.inode) == (theirs.device, theirs.inode))?;
+        Some(format!("the target's {} is the source's {}", ours.name, same.name))
+    })
 }
 
 /// Opens WAL segments.

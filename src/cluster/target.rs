@@ -30,6 +30,13 @@ pub trait TargetStore {
     /// When that cannot be found out.
     fn entry(&self, path: &ClusterPath) -> Result<Option<FileEntry>>;
 
+    /// What would keep this process from changing what is at `path`, in place or by replacing or
+    /// removing it; none where nothing would, or where its directory is not there yet.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn obstacle(&self, path: &ClusterPath, in_place: bool) -> Result<Option<&'static str>>;
+
     /// Makes a directory; one that is there already is fine.
     ///
     /// # Errors

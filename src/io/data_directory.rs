@@ -204,6 +204,10 @@ impl ClusterReader for DataDirectory {
         progress.end();
         walked.map(|()| found)
     }
+
+    fn running_server(&self) -> Result<Option<i32>> {
+        running_postmaster(&self.path)
+    }
 }
 
 impl Target for DataDirectory {
@@ -221,10 +225,6 @@ impl Target for DataDirectory {
 
     fn directories(&self) -> Vec<DirectoryId> {
         self.ids()
-    }
-
-    fn running_server(&self) -> Result<Option<i32>> {
-        running_postmaster(&self.path)
     }
 }
 
@@ -283,6 +283,10 @@ impl ClusterReader for StoppedSource {
 
     fn list(&mut self, progress: &dyn Progress) -> Result<Inventory> {
         self.0.list(progress)
+    }
+
+    fn running_server(&self) -> Result<Option<i32>> {
+        self.0.running_server()
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
+use rustix::fs::{self, Access, AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
 use super::beneath::{OsResult, open_beneath, open_parent};
@@ -187,6 +187,28 @@ impl Place {
         }
     }
 
+    fn obstacle(&self, in_place: bool) -> OsResult<Option<&'static str>> {
+        let (parent, name) = match open_parent(self.root.as_fd(), &self.rest) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened?,
+        };
+        if fs::accessat(&parent, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_err() {
+            return Ok(Some("its directory is not writable"));
+        }
+        let Some(status) = self.status()? else { return Ok(None) };
+        if status.st_uid != rustix::process::geteuid().as_raw() {
+            return Ok(Some("it belongs to another user"));
+        }
+        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        match fs::accessat(&parent, name, Access::WRITE_OK, AtFlags::EACCESS | AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::PERM) => Ok(Some("it is immutable")),
+            Err(_) if in_place => Ok(Some("it is not writable")),
+            _ => Ok(None),
+        }
+    }
+
     fn link_text(&self) -> OsResult<Vec<u8>> {
         let (parent, name) = open_parent(self.root.as_fd(), &self.rest)?;
         fs::readlinkat(&parent, name, Vec::new()).map(|text| CStr::to_bytes(&text).to_vec())
@@ -250,6 +272,10 @@ impl TargetStore for DirectoryStore {
         let is_link = FileType::from_raw_mode(status.st_mode) == FileType::Symlink;
         let link = if is_link { Some(place.link_text().map_err(fail)?) } else { None };
         Ok(entry_of(&status, link))
+    }
+
+    fn obstacle(&self, path: &ClusterPath, in_place: bool) -> Result<Option<&'static str>> {
+        self.place(path).obstacle(in_place).map_err(|error| io_error("look at", path, error))
     }
 
     fn create_directory(&mut self, path: &ClusterPath) -> Result<()> {
@@ -415,6 +441,14 @@ struct Draft {
     shared: Arc<Shared>,
 }
 
+impl Drop for Draft {
+    /// What was not put in its place is of no use; after a rename nothing is there any more.
+    fn drop(&mut self) {
+        let parent = open_parent(self.place.root.as_fd(), &self.temporary);
+        let _ = parent.and_then(|(parent, name)| fs::unlinkat(&parent, name, AtFlags::empty()));
+    }
+}
+
 impl PatchFile for Draft {
     fn write_at(&mut self, data: &[u8], offset: u64) -> Result<()> {
         write_all(self.file.as_fd(), data, offset).map_err(|error| io_error("write", &self.path, error))
@@ -491,7 +525,11 @@ impl Draft {
             let mut value = vec![0; 64 << 10];
             let length = fs::fgetxattr(&from, name, value.as_mut_slice())?;
             value.truncate(length);
-            fs::fsetxattr(&self.file, name, &value, XattrFlags::empty())?;
+            match fs::fsetxattr(&self.file, name, &value, XattrFlags::empty()) {
+                // Labels of security modules are theirs to give.
+                Err(_) if name.to_bytes().starts_with(b"security.") => {}
+                outcome => outcome?,
+            }
         }
         Ok(())
     }
@@ -508,8 +546,6 @@ impl Draft {
         let target = open_beneath(self.place.root.as_fd(), &self.place.rest, flags, Mode::from_raw_mode(self.mode))?;
         let size = u64::try_from(fs::fstat(&self.file)?.st_size).unwrap_or(0);
         copy_range(self.file.as_fd(), target.as_fd(), 0, size)?;
-        fs::ftruncate(&target, size)?;
-        let (parent, name) = open_parent(self.place.root.as_fd(), &self.temporary)?;
-        fs::unlinkat(&parent, name, AtFlags::empty())
+        fs::ftruncate(&target, size)
     }
 }

@@ -122,7 +122,7 @@ pub enum ActionKind {
 pub enum Phase {
     /// The control file is replaced by one that no server accepts.
     Seal,
-    /// WAL that replay needs, and histories.
+    /// WAL that replay needs, histories, and directories for them.
     Wal,
     /// Directories and symlinks.
     Create,

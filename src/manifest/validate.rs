@@ -105,7 +105,7 @@ fn check_action(action: &Action, block_size: u64) -> Result<(), &'static str> {
         return Err("only a patch has blocks");
     }
     match (action.kind, action.phase) {
-        (ActionKind::CreateDirectory, Phase::Create) | (ActionKind::Remove, Phase::Remove) => Ok(()),
+        (ActionKind::CreateDirectory, Phase::Wal | Phase::Create) | (ActionKind::Remove, Phase::Remove) => Ok(()),
         (ActionKind::CreateSymlink, Phase::Create) => check_symlink(action),
         (ActionKind::CopyFile, Phase::Wal | Phase::Copy) => Ok(()),
         (ActionKind::Patch, Phase::Copy | Phase::Truncate) => check_patch(action, before, after, block_size),

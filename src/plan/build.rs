@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::error::Error as _;
 
-use crate::cluster::{FileEntry, Inventory, Source, Target};
+use crate::cluster::rules::{WalPath, wal_path};
+use crate::cluster::{FileEntry, Inventory, Position, Source, Target, shared_directory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::DbState;
 use crate::format::wal::WalFormat;
+use crate::format::{ControlFile, DbState};
 use crate::manifest::{
     Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded, Divergence as ForkPoint,
     FORMAT_VERSION, Kept, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, SourceSide, TargetSide, Tool,
@@ -21,8 +22,11 @@ use super::decide::{Decision, DecisionContext, decide};
 use super::discarded::DiscardedWork;
 use super::divergence::{Divergence, common_ancestor};
 use super::facts::{Cluster, control_facts, read_control_file, read_history};
-use super::scan::{LastCheckpoint, WalScan};
+use super::scan::WalScan;
 use super::wal_files::{SourceWal, WalNeeds};
+
+/// More WAL segments than any source has between its redo position and its end.
+const MOST_SEGMENTS: u64 = 1 << 20;
 
 /// What changes a plan besides the two clusters.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +105,7 @@ struct Planner<'a> {
 struct Fork {
     divergence: Divergence,
     target_end: Lsn,
-    last: LastCheckpoint,
+    checkpoint: CommonCheckpoint,
     source_end: Lsn,
 }
 
@@ -114,11 +118,7 @@ impl Planner<'_> {
             allow_unreleased: self.options.allow_unreleased,
         };
         self.checks = checks::run(&conditions);
-        let (ours, theirs) = (self.target.directories(), self.source.directories());
-        let shared = ours.iter().find_map(|a| {
-            let same = theirs.iter().find(|b| (a.device, a.inode) == (b.device, b.inode))?;
-            Some(format!("the target's {} is the source's {}", a.name, same.name))
-        });
+        let shared = shared_directory(&self.target.directories(), &self.source.directories());
         self.checks.push(check(
             "separate_directories",
             shared.is_none(),
@@ -158,17 +158,18 @@ impl Planner<'_> {
     }
 
     fn rewind(&mut self, divergence: Divergence, target_end: Lsn) -> Result<Manifest> {
-        let last = self.scan().last_checkpoint_before(divergence.lsn)?;
+        let checkpoint = self.scan().last_checkpoint_before(divergence.lsn)?;
         let source_end = self.source_end()?;
+        self.check_source_end(source_end, divergence.lsn)?;
         let source_files = self.source.list(self.progress)?;
         let target_files = self.target.list(self.progress)?;
-        let fork = Fork { divergence, target_end, last, source_end };
+        let fork = Fork { divergence, target_end, checkpoint, source_end };
         let (changed, discarded) = self.read_wal(&fork, &source_files, &target_files)?;
-        let label = self.label(&fork.last.checkpoint);
-        let wal = self.wal_needs(&fork, label.start);
+        let label = self.label(&fork.checkpoint);
+        let wal = self.wal_needs(&fork, label.start, &source_files);
         let context = DecisionContext { relations: &self.relation_paths(), changed: &changed, wal: &wal };
         let (actions, kept) = decide_all(&source_files, &target_files, &context)?;
-        let wal_plan = self.wal_plan(&fork, &wal, &source_files, &target_files);
+        let wal_plan = self.wal_plan(&fork, &wal, &target_files);
         self.check_wal(&wal_plan);
         let mut manifest = self.manifest(Verdict::Rewind, Some(target_end))?;
         let block_size = self.target_facts.control.geometry().block_size;
@@ -176,7 +177,7 @@ impl Planner<'_> {
         manifest.actions = actions;
         manifest.kept = kept;
         manifest.backup_label = Some(label);
-        manifest.checkpoint = Some(fork.last.checkpoint);
+        manifest.checkpoint = Some(fork.checkpoint);
         manifest.control_file = Some(self.control_file_plan());
         manifest.discarded = Some(discarded);
         manifest.divergence = Some(ForkPoint { lsn: divergence.lsn, timeline: divergence.timeline });
@@ -192,8 +193,33 @@ impl Planner<'_> {
 
     /// How far the source's WAL reaches, as far as the target must replay it.
     fn source_end(&mut self) -> Result<Lsn> {
+        if let Some(pid) = self.source.running_server()? {
+            return Err(Error::precondition(format!("a server is running on the source's directory (process {pid})"))
+                .hint("stop it in good order (pg_ctl stop -m fast), or name it by --source-server"));
+        }
         let position = self.source.position()?;
-        Ok(end_of_source(&self.source_facts, position.map(|p| (p.lsn, p.in_recovery))).0)
+        match end_of_source(&self.source_facts.control, position) {
+            Some((end, _)) => Ok(end),
+            None => {
+                Err(Error::precondition("the source changes its role just now").hint("plan again when it has settled"))
+            }
+        }
+    }
+
+    /// Replay must reach the fork, and begin somewhere.
+    fn check_source_end(&self, end: Lsn, fork: Lsn) -> Result<()> {
+        let redo = self.source_facts.control.checkpoint().redo;
+        if end < fork {
+            return Err(Error::precondition(format!("the source has only come to {end}, the fork is at {fork}"))
+                .hint("wait until the source has replayed beyond the fork, and plan again"));
+        }
+        let size = self.target_facts.control.geometry().wal_segment_size.bytes();
+        if !redo.is_valid() || redo > end || end.since(redo) / size > MOST_SEGMENTS {
+            return Err(Error::precondition(format!(
+                "the source's WAL cannot reach from its redo position {redo} to its end {end}"
+            )));
+        }
+        Ok(())
     }
 
     /// Reads the target's WAL from the last common checkpoint's record to its end.
@@ -207,7 +233,7 @@ impl Planner<'_> {
         });
         let mut changed = ChangedBlocks::new(control.facts(), geometry.relation_segment_blocks, shared);
         let mut discarded = DiscardedWork::after(fork.divergence.lsn);
-        let start = fork.last.checkpoint.lsn;
+        let start = fork.checkpoint.lsn;
         self.progress.begin(Stage::ScanWal, Some(fork.target_end.since(start)));
         let scanned = self.scan().through(start, fork.target_end, self.progress, |record| {
             discarded.record(record);
@@ -234,19 +260,26 @@ impl Planner<'_> {
         LabelPlan { checkpoint, start, start_time: Rule { rule: RuleName::Now }, timeline }
     }
 
-    fn wal_needs(&self, fork: &Fork, redo: Lsn) -> WalNeeds {
+    fn wal_needs(&self, fork: &Fork, redo: Lsn, source: &Inventory) -> WalNeeds {
+        let size = self.target_facts.control.geometry().wal_segment_size;
+        let segments = source.iter().filter(|(_, entry)| entry.size().is_some());
+        let on_source = segments.filter_map(|(path, _)| match wal_path(path, size) {
+            Some(WalPath::Segment(name)) => Some(name),
+            _ => None,
+        });
+        let on_source = on_source.collect();
         // A record that begins before the end may reach into the page after it.
         let page = u64::from(self.target_facts.control.geometry().wal_page_size);
         WalNeeds {
             source: SourceWal { history: self.source_facts.history.clone(), redo, end: fork.source_end.plus(page) },
             fork: fork.divergence.lsn,
-            walked: fork.last.segments.iter().copied().collect::<BTreeSet<_>>(),
-            size: self.target_facts.control.geometry().wal_segment_size,
+            on_source,
+            size,
         }
     }
 
-    fn wal_plan(&self, fork: &Fork, wal: &WalNeeds, source: &Inventory, target: &Inventory) -> WalPlan {
-        let is_file = |side: &Inventory, path: &ClusterPath| side.get(path).is_some_and(|entry| entry.size().is_some());
+    fn wal_plan(&self, fork: &Fork, wal: &WalNeeds, target: &Inventory) -> WalPlan {
+        let on_target = |path: &ClusterPath| target.get(path).is_some_and(|entry| entry.size().is_some());
         // The page of grace matters for copying, not for what must be there.
         let mut needed = wal.clone();
         needed.source.end = fork.source_end;
@@ -256,8 +289,8 @@ impl Planner<'_> {
                 through: Rule { rule: RuleName::SourceEnd },
                 timeline: self.source_facts.control.timeline(),
             },
-            scanned: WalRange { from: fork.last.checkpoint.lsn, through: fork.target_end },
-            segments: needed.segments(&|path| is_file(target, path), &|path| is_file(source, path)),
+            scanned: WalRange { from: fork.checkpoint.lsn, through: fork.target_end },
+            segments: needed.segments(&on_target),
         }
     }
 
@@ -306,8 +339,12 @@ impl Planner<'_> {
         let major = |cluster: &Cluster| cluster.control.facts().major;
         let recovery =
             self.options.write_recovery_conf.then(|| self.source.primary_conninfo(major(&self.target_facts)));
-        let recovery =
-            recovery.flatten().map(|primary_conninfo| RecoveryPlan { primary_conninfo, standby_signal: true });
+        let recovery = recovery.flatten();
+        if recovery.as_ref().is_some_and(|conninfo| conninfo.chars().any(char::is_control)) {
+            let message = "a connection setting has a control character, which primary_conninfo cannot hold";
+            return Err(Error::new(ErrorKind::Usage, message));
+        }
+        let recovery = recovery.map(|primary_conninfo| RecoveryPlan { primary_conninfo, standby_signal: true });
         let roots = self.target.roots().into_iter().map(|(path, link)| Root { link, path }).collect();
         Ok(Manifest {
             actions: Vec::new(),
@@ -354,17 +391,20 @@ impl Planner<'_> {
 /// A primary that was shut down: its last checkpoint's record, as pg_rewind has it. A standby:
 /// its minimum recovery point, which its files may have reached (later than the checkpoint that
 /// pg_rewind takes for a stopped one). A running primary: `position`, what it has flushed — no
-/// page is on disk whose record is not.
+/// page is on disk whose record is not. None where control file and server contradict each other:
+/// the server is being promoted, started or stopped.
 #[must_use]
-pub fn end_of_source(source: &Cluster, position: Option<(Lsn, bool)>) -> (Lsn, TimelineId) {
-    let control = &source.control;
+pub fn end_of_source(control: &ControlFile, position: Option<Position>) -> Option<(Lsn, TimelineId)> {
+    let role = (control.state(), position.map(|position| position.in_recovery));
     let checkpoint = (control.checkpoint_location(), control.checkpoint().timeline);
     let recovery = (control.min_recovery_point(), control.min_recovery_timeline());
-    match position {
-        Some((lsn, false)) => (lsn, control.timeline()),
-        _ if control.state() == DbState::ShutDown => checkpoint,
-        _ if recovery.0 > checkpoint.0 => recovery,
-        _ => checkpoint,
+    match role {
+        (DbState::InProduction, Some(false)) => position.map(|position| (position.lsn, control.timeline())),
+        (DbState::ShutDown, None) => Some(checkpoint),
+        (DbState::ShutDownInRecovery, None) | (DbState::InArchiveRecovery, Some(true)) => {
+            Some(if recovery.0 > checkpoint.0 { recovery } else { checkpoint })
+        }
+        _ => None,
     }
 }
 

@@ -146,6 +146,14 @@ fn target_is_stopped(c: &Preconditions<'_>) -> Check {
 
 fn source_state(c: &Preconditions<'_>) -> Check {
     let state = c.source.state();
+    if c.source.is_sealed() {
+        return check(
+            "source_state",
+            false,
+            "source is sealed: an apply began on it and did not finish".to_owned(),
+            "its data is partly that of the cluster that it was to follow; name another source",
+        );
+    }
     let (ok, remedy) = match c.kind {
         SourceKind::StoppedDirectory => {
             (state.is_clean(), "stop the source in good order (pg_ctl stop -m fast), or name it by --source-server")
@@ -190,6 +198,9 @@ mod tests {
         let running = base.clone().with_state(DbState::InProduction);
         assert_eq!(with(&running, &base), ["target_is_stopped"]);
         assert_eq!(with(&base, &running), ["source_state"]);
+        let sealed = base.clone().sealed();
+        assert_eq!(with(&sealed, &base), ["target_is_stopped"]);
+        assert_eq!(with(&base, &sealed), ["source_state"]);
         let hinted = sample(Major::V17, |f| f.hints = true);
         assert_eq!(with(&hinted, &hinted), [""; 0]);
         let changing = sample(Major::V17, |f| (f.checksums, f.hints) = (2, true));

@@ -138,13 +138,14 @@ fn create(path: &ClusterPath, source: &FileEntry) -> Decision {
         FileKind::Symlink { .. } => ActionKind::CreateSymlink,
     };
     let link = state_of(source).link;
+    let phase = if path.below(b"pg_wal").is_some() { Phase::Wal } else { Phase::Create };
     Decision::Act(Box::new(Action {
         after: Some(PathState { link, ..PathState::default() }),
         before: None,
         blocks: Vec::new(),
         kind,
         path: path.clone(),
-        phase: Phase::Create,
+        phase,
         reason: Reason::OnlyOnSource,
         source: None,
     }))
@@ -248,7 +249,7 @@ mod tests {
         let wal = WalNeeds {
             source: SourceWal { history, redo: Lsn::new(8 << 20), end: Lsn::new(12 << 20) },
             fork: Lsn::new(10 << 20),
-            walked: BTreeSet::new(),
+            on_source: BTreeSet::new(),
             size: WalSegmentSize::new(1 << 20).unwrap(),
         };
         let context = DecisionContext { relations: &relations, changed: &changed, wal: &wal };
@@ -275,6 +276,7 @@ mod tests {
             ("postmaster.pid", Some(file(1)), Some(file(1)), "Remove Remove Excluded"),
             ("postmaster.pid", None, Some(file(1)), "nothing"),
             ("base/5", None, Some(directory()), "CreateDirectory Create OnlyOnSource"),
+            ("pg_wal/archive_status", None, Some(directory()), "CreateDirectory Wal OnlyOnSource"),
             ("pg_tblspc/16400", None, Some(link("/ts")), "CreateSymlink Create OnlyOnSource"),
             ("base/5/1", None, Some(file(8192)), "CopyFile Copy OnlyOnSource"),
             ("base/5/1", Some(file(8192)), None, "Remove Remove OnlyOnTarget"),

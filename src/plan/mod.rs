@@ -19,5 +19,5 @@ pub use changed_blocks::{ChangedBlocks, UnknownRelationUpdate};
 pub use decide::{Decision, DecisionContext, Undecidable, decide};
 pub use divergence::{Divergence, common_ancestor};
 pub use facts::{Cluster, control_facts, read_control_file, read_history};
-pub use scan::{LastCheckpoint, ScanEnd, WalScan};
+pub use scan::{ScanEnd, WalScan};
 pub use wal_files::{SourceWal, WalDecision, WalNeeds};

@@ -31,15 +31,6 @@ pub struct ScanEnd {
     pub records: u64,
 }
 
-/// The last checkpoint before a fork, and the segments that lead from there to the fork.
-#[derive(Clone, Debug)]
-pub struct LastCheckpoint {
-    /// The checkpoint.
-    pub checkpoint: CommonCheckpoint,
-    /// The segments, newest first.
-    pub segments: Vec<WalFileName>,
-}
-
 impl std::fmt::Debug for WalScan<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WalScan").field("format", &self.format).field("history", self.history).finish_non_exhaustive()
@@ -125,11 +116,10 @@ impl<'a> WalScan<'a> {
     ///
     /// # Errors
     /// When a segment on the way cannot be read, or a record reaches across the fork.
-    pub fn last_checkpoint_before(&self, fork: Lsn) -> Result<LastCheckpoint> {
+    pub fn last_checkpoint_before(&self, fork: Lsn) -> Result<CommonCheckpoint> {
         let size = self.format.geometry.wal_segment_size;
         let mut stop = self.format.record_start_after(fork);
         let mut segment = SegmentNumber::of(stop, size);
-        let mut segments = Vec::new();
         loop {
             let mut first = None;
             let mut found = None;
@@ -146,9 +136,8 @@ impl<'a> WalScan<'a> {
                     "no record of the target begins at {stop}, where the histories part"
                 )));
             }
-            segments.push(WalFileName { timeline: self.timeline_of(segment), segment });
             if let Some(checkpoint) = found {
-                return Ok(LastCheckpoint { checkpoint, segments });
+                return Ok(checkpoint);
             }
             stop = first.unwrap_or(stop);
             segment = segment

@@ -24,8 +24,8 @@ pub struct WalNeeds {
     pub source: SourceWal,
     /// Where the histories part.
     pub fork: Lsn,
-    /// Segments of the target that lead from the last common checkpoint to the fork.
-    pub walked: BTreeSet<WalFileName>,
+    /// The segments that the source has.
+    pub on_source: BTreeSet<WalFileName>,
     /// Bytes in a segment.
     pub size: WalSegmentSize,
 }
@@ -69,11 +69,15 @@ impl WalNeeds {
         }
     }
 
-    /// The archive status goes with its segment. A segment that both have is asked about as such:
-    /// its status may be on one side only.
+    /// The archive status goes with its segment; it may be on one side only.
     fn decide_status(&self, name: WalFileName, on_target: bool, on_source: bool) -> WalDecision {
+        let has_segment = self.on_source.contains(&name);
+        if on_target && !has_segment && self.is_only_copy(name) {
+            return WalDecision::Keep(KeptReason::OnlyCopyOfCommonWal);
+        }
+        let fetched = has_segment && self.is_replayed(name);
         let stays =
-            self.is_replayed(name) || (name.segment < self.first_segment() && on_target && self.is_common(name));
+            fetched || (has_segment && on_target && name.segment < self.first_segment() && self.is_common(name));
         match (stays, on_target, on_source) {
             (true, _, true) => WalDecision::Fetch(Reason::ReplayNeedsIt),
             (false, false, true) => WalDecision::Keep(KeptReason::StatusOfUnfetchedWal),
@@ -110,48 +114,40 @@ impl WalNeeds {
     /// Whether replay needs the segment although the source does not have it any more.
     ///
     /// pg_rewind keeps those from the last common checkpoint on; replay begins earlier, at redo.
+    /// And it keeps the one that holds the fork: behind the fork that has the target's own WAL,
+    /// which must never be replayed.
     fn is_only_copy(&self, name: WalFileName) -> bool {
-        self.walked.contains(&name) || (name.segment >= self.first_segment() && self.is_common(name))
+        name.segment >= self.first_segment() && name.segment.end(self.size) <= self.fork && self.is_common(name)
     }
 
     /// Where replay finds each segment that it reads.
     #[must_use]
-    pub fn segments(
-        &self,
-        on_target: &dyn Fn(&ClusterPath) -> bool,
-        on_source: &dyn Fn(&ClusterPath) -> bool,
-    ) -> Vec<WalSegmentPlan> {
+    pub fn segments(&self, on_target: &dyn Fn(&ClusterPath) -> bool) -> Vec<WalSegmentPlan> {
         let mut segments = Vec::new();
         let mut segment = self.first_segment();
         let last = SegmentNumber::of(Lsn::new(self.source.end.get().saturating_sub(1)), self.size);
         while segment <= last {
-            segments.push(self.place(segment, on_target, on_source));
+            segments.push(self.place(segment, on_target));
             segment = segment.next();
         }
         segments
     }
 
-    /// Replay tries the newest timeline that reaches into the segment first.
-    fn place(
-        &self,
-        segment: SegmentNumber,
-        on_target: &dyn Fn(&ClusterPath) -> bool,
-        on_source: &dyn Fn(&ClusterPath) -> bool,
-    ) -> WalSegmentPlan {
-        let newest_first = self.source.history.entries().iter().rev();
-        let names = newest_first.map(|entry| WalFileName { timeline: entry.timeline, segment });
-        let names: Vec<WalFileName> = names.filter(|&name| self.is_replayed(name)).collect();
-        let has = |side: &dyn Fn(&ClusterPath) -> bool, name: WalFileName| {
-            ClusterPath::new(format!("pg_wal/{}", name.text(self.size)).as_bytes()).is_ok_and(|path| side(&path))
-        };
-        let found = names.iter().find(|&&name| has(on_source, name)).map(|&name| (name, WalPlace::Source));
-        let found = found.or_else(|| {
-            let kept = names.iter().find(|&&name| self.is_only_copy(name) && has(on_target, name));
-            kept.map(|&name| (name, WalPlace::Target))
-        });
+    /// Only one file will do: in a segment that holds a switch, the file of the older timeline goes
+    /// on with what the source has left behind.
+    fn place(&self, segment: SegmentNumber, on_target: &dyn Fn(&ClusterPath) -> bool) -> WalSegmentPlan {
         let timeline = self.source.history.timeline_of_segment(segment.end(self.size)).unwrap_or_default();
-        let (name, place) = found.unwrap_or((WalFileName { timeline, segment }, WalPlace::Missing));
-        WalSegmentPlan { file: name.text(self.size), place }
+        let name = WalFileName { timeline, segment };
+        let file = name.text(self.size);
+        let kept = || ClusterPath::new(format!("pg_wal/{file}").as_bytes()).is_ok_and(|path| on_target(&path));
+        let place = if self.on_source.contains(&name) {
+            WalPlace::Source
+        } else if self.is_only_copy(name) && kept() {
+            WalPlace::Target
+        } else {
+            WalPlace::Missing
+        };
+        WalSegmentPlan { file, place }
     }
 }
 
@@ -174,7 +170,7 @@ mod tests {
         WalNeeds {
             source: SourceWal { history, redo: Lsn::new(8 * MIB + 40), end: Lsn::new(12 * MIB + 7) },
             fork: Lsn::new(10 * MIB + 500),
-            walked: [name(1, 9), name(1, 10)].into(),
+            on_source: [name(1, 9), name(1, 10), name(2, 10), name(2, 12)].into(),
             size: WalSegmentSize::new(1 << 20).unwrap(),
         }
     }
@@ -190,6 +186,7 @@ mod tests {
             ("redo, both", 1, 8, both, Fetch(Reason::ReplayNeedsIt)),
             ("redo, target", 1, 8, target, Keep(KeptReason::OnlyCopyOfCommonWal)),
             ("checkpoint, target", 1, 9, target, Keep(KeptReason::OnlyCopyOfCommonWal)),
+            ("fork, old timeline, target", 1, 10, target, Remove(Reason::OnlyOnTarget)),
             ("fork, old timeline, source", 1, 10, source, Fetch(Reason::ReplayNeedsIt)),
             ("fork, new timeline, source", 2, 10, source, Fetch(Reason::ReplayNeedsIt)),
             ("after the fork, old timeline, target", 1, 11, target, Remove(Reason::OnlyOnTarget)),
@@ -224,23 +221,26 @@ mod tests {
     }
 
     #[test]
-    fn replay_prefers_the_newest_timeline_and_knows_what_is_missing() {
-        let has = |names: &'static [&'static str]| move |path: &ClusterPath| names.contains(&path.to_string().as_str());
-        let on_source = has(&[
-            "pg_wal/000000010000000000000009",
-            "pg_wal/00000001000000000000000A",
-            "pg_wal/00000002000000000000000A",
-            "pg_wal/00000002000000000000000C",
-        ]);
-        let on_target = has(&["pg_wal/000000010000000000000008", "pg_wal/00000001000000000000000B"]);
-        let places: Vec<_> = needs().segments(&on_target, &on_source).into_iter().map(|s| (s.file, s.place)).collect();
-        let expected = [
+    fn replay_reads_one_file_per_segment() {
+        let on_target = |path: &ClusterPath| {
+            ["pg_wal/000000010000000000000008", "pg_wal/00000001000000000000000A"].contains(&path.to_string().as_str())
+        };
+        let places = |needs: &WalNeeds| -> Vec<_> {
+            needs.segments(&on_target).into_iter().map(|s| (s.file, s.place)).collect()
+        };
+        let mut expected = [
             ("000000010000000000000008", WalPlace::Target),
             ("000000010000000000000009", WalPlace::Source),
             ("00000002000000000000000A", WalPlace::Source),
             ("00000002000000000000000B", WalPlace::Missing),
             ("00000002000000000000000C", WalPlace::Source),
-        ];
-        assert_eq!(places, expected.map(|(file, place)| (file.to_owned(), place)));
+        ]
+        .map(|(file, place)| (file.to_owned(), place));
+        let mut needs = needs();
+        assert_eq!(places(&needs), expected);
+        // The old timeline's file of the fork's segment does not stand in for the new one's.
+        needs.on_source.remove(&name(2, 10));
+        expected[2].1 = WalPlace::Missing;
+        assert_eq!(places(&needs), expected);
     }
 }

@@ -1,7 +1,9 @@
 //! What a user of the commands sees: outcomes, exit codes, refusals.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pg_unfork::format::ControlFile;
@@ -11,6 +13,7 @@ use crate::support::cluster::{Cluster, Stop};
 use crate::support::for_each_major;
 use crate::support::outcome::Outcome;
 use crate::support::pair::Pair;
+use crate::support::replication::RecoveryConfig;
 use crate::support::servers::Major;
 use crate::support::stock::Source;
 use crate::support::tool::{self, Plan, pg_unfork};
@@ -195,9 +198,17 @@ fn same_history_needs_no_rewind() {
         assert!(applied.stderr.contains("no rewind needed"), "{applied}");
         let changed = tree::diff(&before, &Tree::of(&standby), &|path| path.starts_with(".pg_unfork"));
         let changed: Vec<&str> = changed.iter().map(|line| line.split(':').next().unwrap()).collect();
+        let settings = fs::read_to_string(standby.path("postgresql.auto.conf")).unwrap();
+        let _ = plan_again(&standby, source, arguments).apply(&[]).success();
+        assert_eq!(fs::read_to_string(standby.path("postgresql.auto.conf")).unwrap(), settings);
         let expected: &[&str] = if stop_source { &[] } else { &["\"postgresql.auto.conf\"", "\"standby.signal\""] };
         assert_eq!(changed, expected);
     }
+}
+
+/// A second plan with the same wish.
+fn plan_again(target: &Cluster, source: Source<'_>, arguments: &[&str]) -> Plan {
+    Plan::of(target, source, arguments)
 }
 
 /// A target that has nothing of its own after the fork follows as it is.
@@ -206,7 +217,7 @@ fn an_ancestor_needs_no_rewind() {
     let pair = Pair::simple(Major(16), |builder| builder);
     let (source, ancestor) = (pair.copy_target(), pair.copy_target());
     source.start();
-    let standby = source.basebackup_standby(crate::support::replication::RecoveryConfig::Basebackup);
+    let standby = source.basebackup_standby(RecoveryConfig::Basebackup);
     standby.start();
     standby.wait_for_catchup(&source);
     source.stop(Stop::Fast);
@@ -274,6 +285,96 @@ fn stale_plans_are_refused() {
         assert!(outcome.stderr.contains(message), "{message}: {outcome}");
         assert_eq!(tree::diff(&before, &Tree::of(&target), &|_| false), [""; 0]);
     }
+}
+
+/// A live source that cannot serve the plan any more is found out before the first write.
+#[test]
+fn wal_that_the_source_has_dropped_is_missed_in_time() {
+    let Pair { source, target } = Pair::shared(Major(16)).copy();
+    source.start();
+    let plan = Plan::of(&target, Source::Server(&source, REWIND_USER), &[]);
+    let before = Tree::of(&target);
+    let segment = plan.json()["wal"]["segments"][0]["file"].as_str().unwrap().to_owned();
+    fs::remove_file(source.path("pg_wal").join(&segment)).unwrap();
+    let outcome = plan.apply(&[]);
+    assert_code(&outcome, 3);
+    assert!(outcome.stderr.contains(&segment), "{outcome}");
+    assert_eq!(tree::diff(&before, &Tree::of(&target), &|_| false), [""; 0]);
+}
+
+/// Another server of the cluster may stand in for the source, but not one that has written less to
+/// its disk than replay on the target would make good.
+#[test]
+fn a_stand_in_without_a_late_enough_restart_point_is_refused() {
+    let mut slow = None;
+    let pair = Pair::simple(Major(17), |builder| {
+        builder.before_fork(|primary| {
+            let standby = primary.basebackup_standby(RecoveryConfig::Harness);
+            standby.start();
+            primary.sql("postgres", "INSERT INTO rows (origin) SELECT 'common' FROM generate_series(1, 500)");
+            primary.checkpoint();
+            standby.wait_for_catchup(primary);
+            slow = Some(standby);
+        })
+    });
+    let (Pair { source, target }, slow) = (pair, slow.unwrap());
+    slow.follow(&source);
+    slow.sql("postgres", "SELECT pg_reload_conf()");
+    source.wait_for_streaming();
+    slow.wait_for_catchup(&source);
+    let plan = Plan::of(&target, Source::Server(&source, "postgres"), &["-R"]);
+    let before = Tree::of(&target);
+    let refused = plan.apply(&["--source-server", &slow.conninfo("postgres", "postgres")]);
+    assert_code(&refused, 3);
+    assert!(refused.stderr.contains("the source's last checkpoint begins at"), "{refused}");
+    assert_eq!(tree::diff(&before, &Tree::of(&target), &|_| false), [""; 0]);
+    // With a restart point of its own it will do.
+    source.checkpoint();
+    slow.wait_for_catchup(&source);
+    slow.checkpoint();
+    let _ = plan.apply(&["--source-server", &slow.conninfo("postgres", "postgres")]).success();
+    target.start();
+    target.wait_for_catchup(&source);
+    assert_eq!(
+        target.sql("postgres", "SELECT count(*) FROM rows"),
+        source.sql("postgres", "SELECT count(*) FROM rows")
+    );
+}
+
+/// What cannot be read or written is said before the first write, all of it at once.
+#[test]
+fn files_that_cannot_be_read_or_written_are_refused_in_time() {
+    let Pair { source, target } = Pair::shared(Major(15)).copy();
+    let plan = Plan::of(&target, Source::Directory(&source), &[]).json();
+    let patched = plan["actions"].as_array().unwrap().iter().filter(|action| action["kind"] == "patch");
+    let patched: Vec<String> = patched.take(2).map(|action| action["path"].as_str().unwrap().to_owned()).collect();
+    for path in &patched {
+        fs::set_permissions(target.path(path), fs::Permissions::from_mode(0o400)).unwrap();
+    }
+    let unreadable = source.path("pg_hba.conf");
+    fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o000)).unwrap();
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    let before = Tree::of(&target);
+    // Capabilities may let these tests read, and even write, what the mode forbids.
+    let may_write = fs::OpenOptions::new().append(true).open(target.path(&patched[0])).is_ok();
+    let may_read = fs::File::open(&unreadable).is_ok();
+    if !may_write {
+        let outcome = plan.apply(&[]);
+        assert_code(&outcome, 4);
+        for path in &patched {
+            assert!(outcome.stderr.contains(&format!("{path}: it is not writable")), "{outcome}");
+            fs::set_permissions(target.path(path), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+    if !may_read {
+        let outcome = plan.apply(&[]);
+        assert_code(&outcome, 4);
+        assert!(outcome.stderr.contains("pg_hba.conf"), "{outcome}");
+        fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let changed = tree::diff(&before, &Tree::of(&target), &|path| patched.iter().any(|p| path == Path::new(p)));
+    assert_eq!(changed, [""; 0]);
+    let _ = plan.apply(&[]).success();
 }
 
 /// An apply that dies leaves a target on which no server starts, and which is not applied to again.

@@ -77,6 +77,10 @@ impl ClusterReader for SqlSource {
     fn list(&mut self, progress: &dyn Progress) -> Result<Inventory> {
         listing::list(&mut self.client, progress)
     }
+
+    fn running_server(&self) -> Result<Option<i32>> {
+        Ok(None)
+    }
 }
 
 impl Source for SqlSource {
