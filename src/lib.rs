@@ -46,8 +46,10 @@
 //!   position to its end. Segments before that stay as they are on the target; those that are on
 //!   no line of the source's history are removed even where the source has the same name.
 //! - Segments of the common history that only the target has are kept from the redo position on
-//!   (pg_rewind: from the checkpoint's record on).
-//! - The sizes, and the checksum states, of both sides must be equal.
+//!   (pg_rewind: from the checkpoint's record on), but never the one in which the fork lies
+//!   (pg_rewind keeps it): behind the fork it has what must not be replayed.
+//! - The sizes, and the checksum states, of both sides must be equal. The source must have come
+//!   beyond the fork, and must not be sealed itself.
 //! - The end of recovery is the position that a live primary has *flushed* (pg_rewind: inserted):
 //!   no page is on disk whose record is not, and an inserted position can lie behind a page
 //!   header that replay never reaches. For a standby it is the minimum recovery point, also for a
@@ -67,7 +69,9 @@
 //! (`openat2`), which follows no symlink beneath the roots that the target itself has.
 //!
 //! 1. Refuse: a server that runs, a manifest that [`manifest::validate`] rejects, a target that
-//!    moved at all, a source that moved more than it may.
+//!    moved at all or cannot be written, a source that moved more than it may, cannot be read, or
+//!    has no restart point late enough for where replay on the target begins (the planned address
+//!    may lead to another server by now).
 //! 2. Seal: plan and control file are saved in the state directory `.pg_unfork`, then the control
 //!    file is replaced by [`format::ControlFile::sealed`], which no server starts on in any mode.
 //! 3. WAL that replay needs; directories and links; blocks, tails and whole files; truncations;

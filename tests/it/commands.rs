@@ -314,6 +314,10 @@ fn a_stand_in_without_a_late_enough_restart_point_is_refused() {
             primary.sql("postgres", "INSERT INTO rows (origin) SELECT 'common' FROM generate_series(1, 500)");
             primary.checkpoint();
             standby.wait_for_catchup(primary);
+            // It must not follow the old primary behind the fork.
+            standby.sql("postgres", "ALTER SYSTEM SET primary_conninfo = ''");
+            standby.sql("postgres", "SELECT pg_reload_conf()");
+            standby.wait_for("postgres", "NOT EXISTS (SELECT FROM pg_stat_wal_receiver)");
             slow = Some(standby);
         })
     });
@@ -321,7 +325,10 @@ fn a_stand_in_without_a_late_enough_restart_point_is_refused() {
     slow.follow(&source);
     slow.sql("postgres", "SELECT pg_reload_conf()");
     source.wait_for_streaming();
+    // More than its buffers hold: it must write, and so note that it is on the new timeline.
+    source.sql("postgres", "CREATE TABLE large AS SELECT repeat('x', 1000) FROM generate_series(1, 40000)");
     slow.wait_for_catchup(&source);
+    assert_eq!(slow.controldata()["Min recovery ending loc's timeline"], "2");
     let plan = Plan::of(&target, Source::Server(&source, "postgres"), &["-R"]);
     let before = Tree::of(&target);
     let refused = plan.apply(&["--source-server", &slow.conninfo("postgres", "postgres")]);
