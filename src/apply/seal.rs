@@ -90,7 +90,10 @@ pub(super) fn seal(context: &mut ApplyContext<'_>, control: ControlFile) -> Resu
     write_file(store, &path_of("manifest.json")?, context.document, Durability::Now)?;
     write_file(store, &path_of("pg_control.before")?, &original, Durability::Now)?;
     state.write(store)?;
-    write_file(store, &control_path()?, sealed.as_bytes(), Durability::Now).map_err(after_first_write)?;
+    if let Err(error) = write_file(store, &control_path()?, sealed.as_bytes(), Durability::Now) {
+        let untouched = store.read_small(&control_path()?).is_ok_and(|found| found.as_ref() == Some(&original));
+        return Err(if untouched { error } else { after_first_write(error) });
+    }
     // A server that started since the first look has read the real control file: make way for it.
     let Err(server) = check_no_server(context.target) else { return Ok(()) };
     let ours = context.store.read_small(&control_path()?).map_err(after_first_write)?;

@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use sha2::{Digest, Sha256};
 
+use super::seal::control_path;
 use super::units::is_replayed;
 use crate::cluster::{FileEntry, FileKind, Request, Sink, Source, SourceKind, Target, TargetStore};
 use crate::error::{Error, Result};
@@ -93,10 +94,11 @@ pub(super) fn check_source(manifest: &Manifest, source: &mut dyn Source) -> Resu
 /// What the target's owner cannot change must show before the first write; all of it at once.
 pub(super) fn check_writable(manifest: &Manifest, store: &dyn TargetStore) -> Result<()> {
     let mut obstacles = Vec::new();
-    for action in &manifest.actions {
-        let in_place = action.kind == ActionKind::Patch;
-        if let Some(obstacle) = store.obstacle(&action.path, in_place)? {
-            obstacles.push(format!("{}: {obstacle}", action.path));
+    let control = control_path()?;
+    let changed = manifest.actions.iter().map(|action| (&action.path, action.kind == ActionKind::Patch));
+    for (path, in_place) in changed.chain([(&control, false)]) {
+        if let Some(obstacle) = store.obstacle(path, in_place)? {
+            obstacles.push(format!("{path}: {obstacle}"));
         }
     }
     if obstacles.is_empty() {

@@ -1,0 +1,160 @@
+//! Files that are being written.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::{self, AtFlags, Mode, OFlags, Stat, XattrFlags};
+use rustix::io::Errno;
+
+use super::beneath::{OsResult, open_beneath, open_parent};
+use super::copy::{copy_range, write_all};
+use super::durable::Changes;
+use super::place::{Place, io_error};
+use crate::cluster::{Durability, NewFile, PatchFile};
+use crate::error::Result;
+use crate::types::ClusterPath;
+
+/// A file that is changed in place.
+pub(super) struct OpenFile {
+    pub(super) file: OwnedFd,
+    pub(super) path: ClusterPath,
+}
+
+impl PatchFile for OpenFile {
+    fn write_at(&mut self, data: &[u8], offset: u64) -> Result<()> {
+        write_all(self.file.as_fd(), data, offset).map_err(|error| io_error("write", &self.path, error))
+    }
+
+    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64) -> Result<u64> {
+        copy_range(source, self.file.as_fd(), offset, length).map_err(|error| io_error("copy", &self.path, error))
+    }
+}
+
+/// A file in a state directory that waits to take its place.
+pub(super) struct Draft {
+    pub(super) file: OwnedFd,
+    pub(super) temporary: PathBuf,
+    pub(super) place: Place,
+    pub(super) path: ClusterPath,
+    pub(super) mode: u32,
+    pub(super) changes: Arc<Changes>,
+}
+
+impl Drop for Draft {
+    /// What was not put in its place is of no use; after a rename nothing is there any more.
+    fn drop(&mut self) {
+        let parent = open_parent(self.place.root.as_fd(), &self.temporary);
+        let _ = parent.and_then(|(parent, name)| fs::unlinkat(&parent, name, AtFlags::empty()));
+    }
+}
+
+impl PatchFile for Draft {
+    fn write_at(&mut self, data: &[u8], offset: u64) -> Result<()> {
+        write_all(self.file.as_fd(), data, offset).map_err(|error| io_error("write", &self.path, error))
+    }
+
+    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64) -> Result<u64> {
+        copy_range(source, self.file.as_fd(), offset, length).map_err(|error| io_error("copy", &self.path, error))
+    }
+}
+
+impl NewFile for Draft {
+    fn commit(self: Box<Self>, durability: Durability) -> Result<()> {
+        self.try_commit(durability).map_err(|error| io_error("put in place", &self.path, error))
+    }
+}
+
+impl Draft {
+    fn try_commit(&self, durability: Durability) -> OsResult<()> {
+        let durable = durability == Durability::Now && self.changes.wanted();
+        let old = self.place.status()?;
+        let kept_group = self.take_over(old.as_ref())?;
+        if durable {
+            fs::fsync(&self.file)?;
+        }
+        let several_links = old.as_ref().is_some_and(|status| status.st_nlink > 1);
+        // Being whole or absent at any instant matters more than the group.
+        let stays = several_links || (!kept_group && durability == Durability::Later);
+        match if stays { Err(Errno::MLINK) } else { self.rename() } {
+            // Several names, a mount point, another file system, or a group that is not ours to give:
+            // the content goes into the old file.
+            Err(Errno::MLINK | Errno::XDEV | Errno::BUSY) => self.write_in_place()?,
+            outcome => outcome?,
+        }
+        if durable {
+            self.place.sync()?;
+            self.place.parent().sync()
+        } else {
+            self.changes.add(&self.path, &self.place);
+            Ok(())
+        }
+    }
+
+    /// Gives the draft the mode, the group and the attributes of the file that it replaces. Says
+    /// whether it could have the group: a user may give files to groups of its own only.
+    fn take_over(&self, old: Option<&Stat>) -> OsResult<bool> {
+        let Some(old) = old else {
+            return fs::fchmod(&self.file, Mode::from_raw_mode(self.mode)).map(|()| true);
+        };
+        let new = fs::fstat(&self.file)?;
+        let mut kept_group = true;
+        if new.st_gid != old.st_gid {
+            match fs::fchown(&self.file, None, Some(fs::Gid::from_raw(old.st_gid))) {
+                Err(Errno::PERM) => kept_group = false,
+                outcome => outcome?,
+            }
+        }
+        fs::fchmod(&self.file, Mode::from_raw_mode(old.st_mode & 0o7777))?;
+        self.copy_attributes().map(|()| kept_group)
+    }
+
+    /// Extended attributes, POSIX ACLs among them.
+    fn copy_attributes(&self) -> OsResult<()> {
+        let from = match open_beneath(
+            self.place.root.as_fd(),
+            &self.place.rest,
+            OFlags::RDONLY | OFlags::NONBLOCK,
+            Mode::empty(),
+        ) {
+            Ok(from) => from,
+            // A file that its owner may not read keeps its mode, and has its attributes unread.
+            Err(Errno::ACCESS | Errno::LOOP) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut names = vec![0; 64 << 10];
+        let length = match fs::flistxattr(&from, names.as_mut_slice()) {
+            Ok(length) => length,
+            Err(Errno::NOTSUP) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for name in names.get(..length).unwrap_or_default().split_inclusive(|&b| b == 0) {
+            let name = CStr::from_bytes_with_nul(name).map_err(|_| Errno::INVAL)?;
+            let mut value = vec![0; 64 << 10];
+            let length = fs::fgetxattr(&from, name, value.as_mut_slice())?;
+            value.truncate(length);
+            match fs::fsetxattr(&self.file, name, &value, XattrFlags::empty()) {
+                // Labels of security modules are theirs to give.
+                Err(_) if name.to_bytes().starts_with(b"security.") => {}
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
+
+    fn rename(&self) -> OsResult<()> {
+        let root = self.place.root.as_fd();
+        let (from, from_name) = open_parent(root, &self.temporary)?;
+        let (to, to_name) = open_parent(root, &self.place.rest)?;
+        fs::renameat(&from, from_name, &to, to_name)
+    }
+
+    fn write_in_place(&self) -> OsResult<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK;
+        let target = open_beneath(self.place.root.as_fd(), &self.place.rest, flags, Mode::from_raw_mode(self.mode))?;
+        let size = u64::try_from(fs::fstat(&self.file)?.st_size).unwrap_or(0);
+        copy_range(self.file.as_fd(), target.as_fd(), 0, size)?;
+        fs::ftruncate(&target, size)
+    }
+}
