@@ -315,16 +315,12 @@ fn a_stand_in_without_a_late_enough_restart_point_is_refused() {
             primary.checkpoint();
             standby.wait_for_catchup(primary);
             // It must not follow the old primary behind the fork.
-            standby.sql("postgres", "ALTER SYSTEM SET primary_conninfo = ''");
-            standby.sql("postgres", "SELECT pg_reload_conf()");
-            standby.wait_for("postgres", "NOT EXISTS (SELECT FROM pg_stat_wal_receiver)");
+            standby.leave_upstream();
             slow = Some(standby);
         })
     });
     let (Pair { source, target }, slow) = (pair, slow.unwrap());
-    slow.follow(&source);
-    slow.sql("postgres", "SELECT pg_reload_conf()");
-    source.wait_for_streaming();
+    slow.change_upstream(&source);
     // More than its buffers hold: it must write, and so note that it is on the new timeline.
     source.sql("postgres", "CREATE TABLE large AS SELECT repeat('x', 1000) FROM generate_series(1, 40000)");
     slow.wait_for_catchup(&source);

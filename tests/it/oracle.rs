@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use pg_unfork::types::Lsn;
 use serde_json::Value;
 
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, Stop};
 use crate::support::for_each_major;
 use crate::support::life::{assert_can_lead, assert_follows, assert_sound_at_rest};
 use crate::support::pair::Pair;
+use crate::support::replication::RecoveryConfig;
 use crate::support::servers::Major;
 use crate::support::stock::{self, Source};
 use crate::support::tool::Plan;
@@ -49,6 +51,87 @@ fn live_source(major: Major) {
     source.sql("postgres", "ALTER ROLE rewind_user REPLICATION");
     assert_follows(&target, &source);
     assert_sound_at_rest(&target);
+}
+
+/// A standby is as good a source as a primary, running or stopped; its restart point may lie behind
+/// the last common checkpoint.
+fn from_a_standby(major: Major, running: bool, restart_point: bool) {
+    let mut other = None;
+    let pair = Pair::simple(major, |builder| {
+        builder.before_fork(|primary| {
+            let standby = primary.basebackup_standby(RecoveryConfig::Harness);
+            standby.start();
+            primary.sql("postgres", "INSERT INTO rows (origin) SELECT 'common' FROM generate_series(1, 500)");
+            primary.checkpoint();
+            standby.wait_for_catchup(primary);
+            standby.leave_upstream();
+            other = Some(standby);
+        })
+    });
+    let (Pair { source, target }, standby) = (pair, other.unwrap());
+    standby.change_upstream(&source);
+    source.sql("postgres", "CREATE TABLE large AS SELECT repeat('x', 1000) FROM generate_series(1, 40000)");
+    standby.wait_for_catchup(&source);
+    if restart_point {
+        source.checkpoint();
+        standby.wait_for_catchup(&source);
+        standby.checkpoint();
+    }
+    if !running {
+        standby.stop(Stop::Fast);
+    }
+    let stock_target = target.duplicate();
+    let from = if running { Source::Server(&standby, "postgres") } else { Source::Directory(&standby) };
+    let arguments: &[&str] = if running { &["-R"] } else { &[] };
+    let plan = Plan::of(&target, from, arguments);
+    let _ = plan.apply(&[]).success();
+    let _ = stock::rewind(&stock_target, from, arguments).success();
+    let wal_end = plan.json()["source"]["wal_end"].as_str().unwrap().parse::<Lsn>().unwrap();
+    let open_segment = format!("0000000200000000{:08X}", (wal_end.get() - 1) >> 20);
+    if restart_point {
+        assert_equal_outcome(&target, &stock_target, &plan.json(), Some(&open_segment));
+    } else {
+        // Its background writer never rests while there is something to write.
+        assert_eq!(label(&target), label(&stock_target));
+        assert_eq!(plan.json()["backup_label"]["start"], plan.json()["source"]["control_file"]["redo"]);
+    }
+    if !running {
+        standby.start();
+        target.follow(&standby);
+    }
+    target.start();
+    standby.wait_for_streaming();
+    source.sql("postgres", "CREATE TABLE arrives AS SELECT 42 AS answer");
+    target.wait_for_catchup(&source);
+    assert_eq!(target.sql("postgres", "TABLE arrives"), "42");
+    assert!(target.dump_all() == source.dump_all(), "the dumps differ");
+    assert_sound_at_rest(&target);
+}
+
+#[test]
+fn running_standby_with_a_restart_point() {
+    from_a_standby(Major(14), true, true);
+}
+
+#[test]
+fn running_standby_without_one() {
+    from_a_standby(Major(18), true, false);
+}
+
+#[test]
+fn stopped_standby() {
+    from_a_standby(Major(16), false, true);
+}
+
+/// Stock refuses a standby of 13 as its source, and so do we.
+#[test]
+fn standby_of_13() {
+    let Pair { source, target } = Pair::simple(Major(13), |builder| builder);
+    let standby = source.basebackup_standby(RecoveryConfig::Basebackup);
+    standby.start();
+    let (_, outcome) = Plan::make(&target, Source::Server(&standby, "postgres"), &[]);
+    assert_eq!(outcome.status.code(), Some(4), "{outcome}");
+    assert!(outcome.stderr.contains("13"), "{outcome}");
 }
 
 /// A live source goes on working between plan and apply: relations grow, shrink, come and go.
@@ -118,7 +201,12 @@ fn wal_that_replay_does_not_need(plan: &Value) -> BTreeSet<String> {
         .collect();
     let kept = plan["kept"].as_array().unwrap().iter().map(path);
     let removed = plan["actions"].as_array().unwrap().iter();
-    let removed = removed.filter(|action| action["reason"] == "not_in_source_history").map(path);
+    // Where only the target has the old timeline's file of the segment with the fork, stock keeps it.
+    let fork = plan["divergence"]["lsn"].as_str().unwrap().parse::<Lsn>().unwrap();
+    let of_the_fork = format!("pg_wal/{:08X}00000000{:08X}", 1, fork.get() >> 20);
+    let removed = removed
+        .filter(|action| action["reason"] == "not_in_source_history" || action["path"] == of_the_fork.as_str())
+        .map(path);
     let explained: BTreeSet<String> = kept.chain(removed).filter(|path| !needed.contains(path)).collect();
     assert!(explained.iter().all(|path| path.starts_with("pg_wal/")), "{explained:?}");
     explained

@@ -52,6 +52,21 @@ impl Cluster {
         append(&self.path("standby.signal"), "");
     }
 
+    /// Makes a running standby stop following anybody.
+    pub(crate) fn leave_upstream(&self) {
+        self.sql("postgres", "ALTER SYSTEM SET primary_conninfo = ''");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        self.wait_for("postgres", "NOT EXISTS (SELECT FROM pg_stat_wal_receiver)");
+    }
+
+    /// Makes a running standby follow `upstream`, and waits until it does.
+    pub(crate) fn change_upstream(&self, upstream: &Self) {
+        self.follow(upstream);
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        upstream.wait_for_streaming();
+        self.wait_for_catchup(upstream);
+    }
+
     /// Where this server's WAL ends, all of it flushed.
     pub(crate) fn wal_end(&self) -> String {
         if self.sql("postgres", "SELECT pg_is_in_recovery()") == "t" {
