@@ -12,7 +12,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{BackupLabel, ControlFile, DbState};
 use crate::manifest::{Action, ActionKind, LabelPlan, Manifest, PathState, Phase, Reason, RecoveryPlan, WalPlan, hex};
-use crate::plan::{WalScan, end_of_source, read_control_file};
+use crate::plan::{MOST_SEGMENTS, WalScan, end_of_source, read_control_file};
 use crate::types::{ClusterPath, Lsn, SegmentNumber, TimelineId, WalFileName};
 
 /// How long a source that lags behind what was seen of it is waited for.
@@ -52,7 +52,7 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, bytes: &mut u64) -> Result<
     if context.source.kind() == SourceKind::StoppedDirectory {
         source_end(manifest, context.source)?;
     }
-    State::finish(context.store, &manifest.digest, control.as_bytes())?;
+    State::finish(context, control.as_bytes())?;
     write_file(context.store, &control_path()?, control.as_bytes(), Durability::Now)?;
     Ok(standby)
 }
@@ -111,6 +111,9 @@ fn fetch_wal(context: &mut ApplyContext<'_>, wal: &WalPlan, end: Lsn) -> Result<
     let manifest = context.manifest;
     let size = manifest.target.control_file.geometry.wal_segment_size;
     let last = SegmentNumber::of(Lsn::new(end.get().saturating_sub(1)), size);
+    if end.since(wal.fetch.from) / size.bytes() > MOST_SEGMENTS {
+        return Err(Error::failure(format!("the source's WAL cannot reach from {} to {end}", wal.fetch.from)));
+    }
     let mut segment = SegmentNumber::of(wal.fetch.from, size);
     let mut actions = Vec::new();
     while segment <= last {

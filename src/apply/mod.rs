@@ -83,8 +83,7 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
     check_manifest(context.manifest)?;
     check_no_server(context.target)?;
     let control = read_control_file(context.target, "target")?;
-    let state = State::read(context.store)?;
-    if state.is_some_and(|state| state.is_finished_by(&context.manifest.digest, control.as_bytes())) {
+    if already_applied(context.manifest, context.target)? {
         return Ok(Outcome::AlreadyApplied);
     }
     refuse_sealed(&control)?;
@@ -99,6 +98,17 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
     preflight(&mut context)?;
     seal::seal(&mut context, control)?;
     execute(&mut context).map_err(after_first_write)
+}
+
+/// Whether this very plan has been applied to this target, and nothing has changed it since. Needs
+/// no source.
+///
+/// # Errors
+/// When the target cannot be read.
+pub fn already_applied(manifest: &Manifest, target: &mut dyn Target) -> Result<bool> {
+    let state = State::read(target)?;
+    let control = target.control_file()?;
+    Ok(state.is_some_and(|state| state.is_finished_by(&manifest.digest, &control)))
 }
 
 fn check_manifest(manifest: &Manifest) -> Result<()> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{ApplyContext, after_first_write, check_no_server};
-use crate::cluster::{Durability, STATE_DIRECTORY, TargetStore};
+use crate::cluster::{ClusterReader, Durability, STATE_DIRECTORY, TargetStore};
 use crate::error::{Context, Result};
 use crate::format::ControlFile;
 use crate::manifest::hex;
@@ -31,8 +31,8 @@ pub(super) struct State {
 impl State {
     /// The state in the target; none where there is none, or one that is not understood (which
     /// the next apply replaces, unless the target is sealed).
-    pub(super) fn read(store: &dyn TargetStore) -> Result<Option<Self>> {
-        let bytes = store.read_small(&path_of("state.json")?)?;
+    pub(super) fn read(target: &mut dyn ClusterReader) -> Result<Option<Self>> {
+        let bytes = target.read_small(&path_of("state.json")?)?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
@@ -42,10 +42,12 @@ impl State {
     }
 
     /// Remembers the control file that the last step will put in place.
-    pub(super) fn finish(store: &mut dyn TargetStore, digest: &str, control: &[u8]) -> Result<()> {
-        let sealed = Self::read(store)?.map(|state| state.sealed).unwrap_or_default();
+    pub(super) fn finish(context: &mut ApplyContext<'_>, control: &[u8]) -> Result<()> {
+        let digest = &context.manifest.digest;
+        let sealed = Self::read(context.target)?.map(|state| state.sealed).unwrap_or_default();
         let finished = Some(hex(&Sha256::digest(control)));
-        Self { digest: digest.to_owned(), finished, format_version: FORMAT_VERSION.to_owned(), sealed }.write(store)
+        Self { digest: digest.to_owned(), finished, format_version: FORMAT_VERSION.to_owned(), sealed }
+            .write(context.store)
     }
 
     fn write(&self, store: &mut dyn TargetStore) -> Result<()> {

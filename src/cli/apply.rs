@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use pg_unfork::apply::{ApplyContext, Now, Outcome, apply};
-use pg_unfork::cluster::{Source, SourceKind};
+use pg_unfork::apply::{ApplyContext, Now, Outcome, already_applied, apply};
+use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
 use pg_unfork::error::{Context, Result};
 use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod};
 use pg_unfork::manifest::Manifest;
@@ -23,6 +23,10 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
     let planned = PathBuf::from(OsStr::from_bytes(manifest.target.directory.as_bytes()));
     let mut target = DataDirectory::open(arguments.target.as_deref().unwrap_or(&planned))?;
     let _lock = Lock::take(target.path(), LockKind::Exclusive)?;
+    if target.running_server()?.is_none() && already_applied(&manifest, &mut target)? {
+        output::note(&describe(Outcome::AlreadyApplied, target.path()));
+        return Ok(ExitCode::Done);
+    }
     let sync = match (arguments.no_sync, arguments.sync_method) {
         (true, _) => SyncMethod::None,
         (false, SyncArgument::Fsync) => SyncMethod::Fsync,

@@ -26,7 +26,7 @@ use super::scan::WalScan;
 use super::wal_files::{SourceWal, WalNeeds};
 
 /// More WAL segments than any source has between its redo position and its end.
-const MOST_SEGMENTS: u64 = 1 << 20;
+pub const MOST_SEGMENTS: u64 = 1 << 20;
 
 /// What changes a plan besides the two clusters.
 #[derive(Clone, Debug, Default)]

@@ -14,7 +14,7 @@ mod facts;
 mod scan;
 mod wal_files;
 
-pub use build::{PlanOptions, end_of_source, make_plan};
+pub use build::{MOST_SEGMENTS, PlanOptions, end_of_source, make_plan};
 pub use changed_blocks::{ChangedBlocks, UnknownRelationUpdate};
 pub use decide::{Decision, DecisionContext, Undecidable, decide};
 pub use divergence::{Divergence, common_ancestor};
