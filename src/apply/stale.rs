@@ -10,7 +10,7 @@ use crate::cluster::{FileEntry, FileKind, Request, Sink, Source, SourceKind, Tar
 use crate::error::{Error, Result};
 use crate::format::ControlFile;
 use crate::manifest::{Action, ActionKind, Manifest, PathState, hex};
-use crate::plan::{read_control_file, read_history};
+use crate::plan::{control_facts, read_control_file, read_history};
 
 /// How many differing paths are named.
 const SHOWN: usize = 10;
@@ -33,6 +33,11 @@ pub(super) fn check_target(
         &planned.control_file.sha256,
         &hex(&Sha256::digest(control.as_bytes())),
     )?;
+    if control_facts(control) != planned.control_file {
+        return Err(
+            Error::stale("what the plan says of the target's control file is not what is in it").hint(FRESH_PLAN)
+        );
+    }
     let history = read_history(target, control.timeline(), "target")?;
     if history != planned.history {
         return Err(Error::stale("the target's timeline history is not the one that was planned with").hint(FRESH_PLAN));

@@ -526,18 +526,19 @@ impl Totals {
         let size = |state: &Option<PathState>| state.as_ref().and_then(|s| s.size).unwrap_or(0);
         let mut totals = Self::default();
         for action in actions {
-            totals.bytes += action.copied_bytes(block_size);
+            totals.bytes = totals.bytes.saturating_add(action.copied_bytes(block_size));
             match action.kind {
                 ActionKind::CreateDirectory | ActionKind::CreateSymlink => totals.paths_created += 1,
                 ActionKind::CopyFile => totals.files_copied += 1,
                 ActionKind::Patch => {
                     totals.files_patched += 1;
                     totals.blocks += action.blocks.iter().map(|range| u64::from(range.count)).sum::<u64>();
-                    totals.removed_bytes += size(&action.before).saturating_sub(size(&action.after));
+                    let cut = size(&action.before).saturating_sub(size(&action.after));
+                    totals.removed_bytes = totals.removed_bytes.saturating_add(cut);
                 }
                 ActionKind::Remove => {
                     totals.paths_removed += 1;
-                    totals.removed_bytes += size(&action.before);
+                    totals.removed_bytes = totals.removed_bytes.saturating_add(size(&action.before));
                 }
             }
         }

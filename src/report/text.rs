@@ -116,7 +116,7 @@ fn by_reason(actions: &[&Action], block_size: u32) -> BTreeMap<&'static str, (u6
             if action.kind == ActionKind::Remove { size(&action.before) } else { action.copied_bytes(block_size) };
         let (number, total) = sums.entry(reason(action.reason)).or_insert((0, 0));
         *number += 1;
-        *total += moved;
+        *total = u64::saturating_add(*total, moved);
     }
     sums
 }

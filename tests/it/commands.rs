@@ -203,23 +203,18 @@ fn same_history_needs_no_rewind() {
         let changed = tree::diff(&before, &Tree::of(&standby), &|path| path.starts_with(".pg_unfork"));
         let changed: Vec<&str> = changed.iter().map(|line| line.split(':').next().unwrap()).collect();
         let settings = fs::read_to_string(standby.path("postgresql.auto.conf")).unwrap();
-        let _ = plan_again(&standby, source, arguments).apply(&[]).success();
+        let _ = Plan::of(&standby, source, arguments).apply(&[]).success();
         assert_eq!(fs::read_to_string(standby.path("postgresql.auto.conf")).unwrap(), settings);
         let expected: &[&str] = if stop_source { &[] } else { &["\"postgresql.auto.conf\"", "\"standby.signal\""] };
         assert_eq!(changed, expected);
     }
 }
 
-/// A second plan with the same wish.
-fn plan_again(target: &Cluster, source: Source<'_>, arguments: &[&str]) -> Plan {
-    Plan::of(target, source, arguments)
-}
-
 /// A target that has nothing of its own after the fork follows as it is.
 #[test]
 fn an_ancestor_needs_no_rewind() {
     let pair = Pair::simple(Major(16), |builder| builder);
-    let (source, ancestor) = (pair.copy_target(), pair.copy_target());
+    let source = pair.copy_target();
     source.start();
     let standby = source.basebackup_standby(RecoveryConfig::Basebackup);
     standby.start();
@@ -233,7 +228,6 @@ fn an_ancestor_needs_no_rewind() {
     source.start();
     standby.wait_for_streaming();
     source.wait_for_catchup(&standby);
-    drop(ancestor);
 }
 
 /// A target that was not stopped in good order is refused, naming its state; so is a running one.
@@ -313,14 +307,7 @@ fn a_stand_in_without_a_late_enough_restart_point_is_refused() {
     let mut slow = None;
     let pair = Pair::simple(Major(17), |builder| {
         builder.before_fork(|primary| {
-            let standby = primary.basebackup_standby(RecoveryConfig::Harness);
-            standby.start();
-            primary.sql("postgres", "INSERT INTO rows (origin) SELECT 'common' FROM generate_series(1, 500)");
-            primary.checkpoint();
-            standby.wait_for_catchup(primary);
-            // It must not follow the old primary behind the fork.
-            standby.leave_upstream();
-            slow = Some(standby);
+            slow = Some(primary.standby_left_behind());
         })
     });
     let (Pair { source, target }, slow) = (pair, slow.unwrap());

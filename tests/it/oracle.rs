@@ -59,13 +59,7 @@ fn from_a_standby(major: Major, running: bool, restart_point: bool) {
     let mut other = None;
     let pair = Pair::simple(major, |builder| {
         builder.before_fork(|primary| {
-            let standby = primary.basebackup_standby(RecoveryConfig::Harness);
-            standby.start();
-            primary.sql("postgres", "INSERT INTO rows (origin) SELECT 'common' FROM generate_series(1, 500)");
-            primary.checkpoint();
-            standby.wait_for_catchup(primary);
-            standby.leave_upstream();
-            other = Some(standby);
+            other = Some(primary.standby_left_behind());
         })
     });
     let (Pair { source, target }, standby) = (pair, other.unwrap());

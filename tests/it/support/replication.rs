@@ -59,6 +59,18 @@ impl Cluster {
         self.wait_for("postgres", "NOT EXISTS (SELECT FROM pg_stat_wal_receiver)");
     }
 
+    /// A running standby of this primary (of a simple pair) that has replayed a checkpoint without
+    /// having had a restart point there, and does not follow any further: not behind a fork.
+    pub(crate) fn standby_left_behind(&self) -> Self {
+        let standby = self.basebackup_standby(RecoveryConfig::Harness);
+        standby.start();
+        self.sql("postgres", "INSERT INTO rows (origin) SELECT 'common' FROM generate_series(1, 500)");
+        self.checkpoint();
+        standby.wait_for_catchup(self);
+        standby.leave_upstream();
+        standby
+    }
+
     /// Makes a running standby follow `upstream`, and waits until it does.
     pub(crate) fn change_upstream(&self, upstream: &Self) {
         self.follow(upstream);
