@@ -13,6 +13,7 @@
 mod commands;
 mod control_file;
 mod oracle;
+mod scenarios;
 mod schema;
 mod support;
 mod tidy;

@@ -1,14 +1,13 @@
 //! The directory that we leave equals the one that stock pg_rewind leaves, and lives.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 use pg_unfork::types::Lsn;
-use serde_json::Value;
 
-use crate::support::cluster::{Cluster, Stop};
+use crate::support::cluster::Stop;
 use crate::support::for_each_major;
 use crate::support::life::{assert_can_lead, assert_follows, assert_sound_at_rest};
+use crate::support::likeness::{assert_equal_outcome, label};
 use crate::support::pair::Pair;
 use crate::support::replication::RecoveryConfig;
 use crate::support::servers::Major;
@@ -148,85 +147,4 @@ fn working_source(major: Major) {
     source.sql("postgres", "ALTER ROLE rewind_user REPLICATION");
     assert_follows(&target, &source);
     assert_sound_at_rest(&target);
-}
-
-/// Compares two rewound directories, byte for byte but for what is listed here. A live source is
-/// never quite at rest: what it is writing, `open_segment`, and how far it is may differ.
-fn assert_equal_outcome(ours: &Cluster, stock: &Cluster, plan: &Value, open_segment: Option<&str>) {
-    // Stock 13 forgets PG_VERSION of databases that only the source has.
-    stock::restore_missing_pg_version(stock);
-    let explained = wal_that_replay_does_not_need(plan);
-    let recovery = plan.get("recovery").is_some();
-    let ignore = |path: &str| {
-        // Our own state.
-        path == ".pg_unfork" || path.starts_with(".pg_unfork/")
-            // Compared below, but for the time of writing.
-            || path == "global/pg_control" || path == "backup_label"
-            // Stock writes libpq's defaults into primary_conninfo; compared below.
-            || (recovery && path == "postgresql.auto.conf")
-            // Stock 13 itself makes a live source write WAL.
-            || open_segment.is_some_and(|segment| path.ends_with(segment))
-            // Stock copies, and removes, WAL that recovery does not read.
-            || explained.contains(path)
-    };
-    let differences = tree::diff(&Tree::of(ours), &Tree::of(stock), &|path| ignore(&path.to_string_lossy()));
-    assert_eq!(differences, [""; 0]);
-    assert_eq!(label(ours), label(stock));
-    assert_equal_control_files(ours, stock, open_segment.is_some());
-    if recovery {
-        let settings = |cluster: &Cluster| {
-            let text = fs::read_to_string(cluster.path("postgresql.auto.conf")).unwrap();
-            let (own, others): (Vec<_>, Vec<_>) =
-                text.lines().map(str::to_owned).partition(|line| line.starts_with("primary_conninfo"));
-            (own.len(), others)
-        };
-        assert_eq!(settings(ours), settings(stock));
-    }
-}
-
-/// The paths in `pg_wal` on which we differ from stock on purpose, as the plan says.
-fn wal_that_replay_does_not_need(plan: &Value) -> BTreeSet<String> {
-    let path = |entry: &Value| entry["path"].as_str().unwrap().to_owned();
-    let needed: BTreeSet<String> = plan["wal"]["segments"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|segment| format!("pg_wal/{}", segment["file"].as_str().unwrap()))
-        .collect();
-    let kept = plan["kept"].as_array().unwrap().iter().map(path);
-    let removed = plan["actions"].as_array().unwrap().iter();
-    // Where only the target has the old timeline's file of the segment with the fork, stock keeps it.
-    let fork = plan["divergence"]["lsn"].as_str().unwrap().parse::<Lsn>().unwrap();
-    let of_the_fork = format!("pg_wal/{:08X}00000000{:08X}", 1, fork.get() >> 20);
-    let removed = removed
-        .filter(|action| action["reason"] == "not_in_source_history" || action["path"] == of_the_fork.as_str())
-        .map(path);
-    let explained: BTreeSet<String> = kept.chain(removed).filter(|path| !needed.contains(path)).collect();
-    assert!(explained.iter().all(|path| path.starts_with("pg_wal/")), "{explained:?}");
-    explained
-}
-
-fn label(cluster: &Cluster) -> Vec<String> {
-    let text = fs::read_to_string(cluster.path("backup_label")).unwrap();
-    assert!(text.contains("START TIME: "), "{text}");
-    text.lines().filter(|line| !line.starts_with("START TIME: ")).map(str::to_owned).collect()
-}
-
-/// All of the file but its time, the CRC and, of a live source, the minimum recovery point.
-fn assert_equal_control_files(ours: &Cluster, stock: &Cluster, live: bool) {
-    let read = |cluster: &Cluster| {
-        let mut bytes = fs::read(cluster.path("global/pg_control")).unwrap();
-        let control = pg_unfork::format::ControlFile::parse(&bytes).unwrap();
-        let crc = control.facts().control.crc;
-        bytes[24..32].fill(0);
-        if live {
-            let at = control.facts().control.min_recovery_point;
-            bytes[at..at + 8].fill(0);
-        }
-        bytes[crc..crc + 4].fill(0);
-        bytes
-    };
-    let (ours, stock) = (read(ours), read(stock));
-    let differences: Vec<usize> = (0..ours.len()).filter(|&at| ours[at] != stock[at]).collect();
-    assert_eq!(differences, [0; 0], "offsets at which the control files differ");
 }

@@ -11,12 +11,16 @@
 //! | [`pair`] | two clusters that parted: the old primary and the promoted standby |
 //! | [`workload`] | what the rich pair contains |
 //! | [`stock`] | PostgreSQL's own pg_rewind, the oracle |
+//! | [`tool`] | the program under test |
+//! | [`likeness`] | our outcome compared with stock's, byte for byte |
+//! | [`life`] | what a rewound cluster owes once it runs |
 //! | [`tree`] | what a directory contains, and how two differ |
 #![allow(dead_code, reason = "a harness offers more than the tests of one moment use")]
 
 pub(crate) mod checks;
 pub(crate) mod cluster;
 pub(crate) mod life;
+pub(crate) mod likeness;
 pub(crate) mod outcome;
 pub(crate) mod pair;
 pub(crate) mod replication;

@@ -21,6 +21,20 @@ impl Major {
     }
 }
 
+/// The majors by name, for tables of scenarios.
+#[allow(non_upper_case_globals)]
+pub(crate) mod majors {
+    use super::Major;
+
+    pub(crate) const v13: Major = Major(13);
+    pub(crate) const v14: Major = Major(14);
+    pub(crate) const v15: Major = Major(15);
+    pub(crate) const v16: Major = Major(16);
+    pub(crate) const v17: Major = Major(17);
+    pub(crate) const v18: Major = Major(18);
+    pub(crate) const v19: Major = Major(19);
+}
+
 impl fmt::Display for Major {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

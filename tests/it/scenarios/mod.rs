@@ -1,0 +1,62 @@
+//! What real clusters do: each scenario on two majors, with the source stopped on one and live on the
+//! other where it can be either.
+//!
+//! The pairing is written at the top of each file, as a [`scenarios!`] table. Together the rows of a file must
+//! meet every major, and each way of reading the source; a test holds them to that.
+
+mod contents;
+mod files;
+mod histories;
+mod layouts;
+mod moving;
+
+use std::collections::BTreeSet;
+
+use crate::support::likeness::From;
+use crate::support::servers::Major;
+
+/// One test of a table: the scenario, and what it is run with.
+type Row = (&'static str, Major, From);
+
+/// Makes tests of `fn(Major, From)`: `scenario: v13 Stopped, v18 Live;` gives `scenario::v13` and
+/// `scenario::v18`, and a row of `TABLE` for each.
+macro_rules! scenarios {
+    ($($scenario:ident: $($major:ident $from:ident),+;)+) => {
+        /// Which scenario is run on which majors.
+        pub(super) const TABLE: &[super::Row] = &[
+            $($((stringify!($scenario), crate::support::servers::majors::$major, crate::support::likeness::From::$from)),+),+
+        ];
+        $(mod $scenario {
+            $(#[test] fn $major() {
+                super::$scenario(crate::support::servers::majors::$major, crate::support::likeness::From::$from);
+            })+
+        })+
+    };
+}
+pub(crate) use scenarios;
+
+#[test]
+fn every_major_meets_every_kind() {
+    let tables = [
+        ("contents", contents::TABLE),
+        ("files", files::TABLE),
+        ("histories", histories::TABLE),
+        ("layouts", layouts::TABLE),
+        ("moving", moving::TABLE),
+    ];
+    for (file, table) in tables {
+        let majors: BTreeSet<Major> = table.iter().map(|row| row.1).collect();
+        assert_eq!(majors, Major::ALL.into(), "{file}");
+        for (scenario, ..) in table {
+            let runs = table.iter().filter(|row| row.0 == *scenario).count();
+            assert!(runs >= 2, "{file}: {scenario} is run once");
+        }
+    }
+    let rows = || tables.iter().flat_map(|(_, table)| table.iter());
+    for major in Major::ALL {
+        for from in [From::Stopped, From::Live] {
+            let met = rows().filter(|row| (row.1, row.2) == (major, from)).count();
+            assert!(met >= 2, "{major} meets {met} scenarios with a {from:?} source");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Whether a rewound directory is what stock pg_rewind leaves, byte for byte; and scenarios that say so.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use pg_unfork::format::ControlFile;
+use pg_unfork::types::{Lsn, SegmentNumber, WalFileName, WalSegmentSize};
+use serde_json::Value;
+
+use super::cluster::{Cluster, Stop};
+use super::life::{assert_follows, assert_sound_at_rest};
+use super::pair::Pair;
+use super::stock::{self, Source};
+use super::tool::Plan;
+use super::tree::{self, Tree};
+use super::workload::REWIND_USER;
+
+/// Where a scenario reads its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum From {
+    /// The data directory of the stopped source.
+    Stopped,
+    /// The running source, as [`REWIND_USER`], with `-R`.
+    Live,
+}
+
+impl Pair {
+    /// Brings the source, which is running, into the state in which it is read.
+    pub(crate) fn settle(&self, from: From) {
+        match from {
+            From::Stopped => self.source.stop(Stop::Fast),
+            From::Live => self.source.checkpoint(),
+        }
+    }
+
+    /// The source as it is read.
+    pub(crate) fn source(&self, from: From) -> Source<'_> {
+        match from {
+            From::Stopped => Source::Directory(&self.source),
+            From::Live => Source::Server(&self.source, REWIND_USER),
+        }
+    }
+
+    /// The options of plan, and of pg_rewind, that belong to it.
+    pub(crate) fn arguments(from: From) -> &'static [&'static str] {
+        match from {
+            From::Stopped => &[],
+            From::Live => &["-R"],
+        }
+    }
+
+    /// Rewinds the target, and a copy of it with stock pg_rewind, and compares: gives the plan. The source is
+    /// running before.
+    #[track_caller]
+    pub(crate) fn rewind_as_stock(&self, from: From) -> Value {
+        self.settle(from);
+        let stock_target = self.copy_target();
+        let plan = Plan::of(&self.target, self.source(from), Self::arguments(from));
+        let _ = plan.apply(&[]).success();
+        let open_segment =
+            (from == From::Live).then(|| self.source.sql("postgres", "SELECT pg_walfile_name(pg_current_wal_lsn())"));
+        let _ = stock::rewind(&stock_target, self.source(from), Self::arguments(from)).success();
+        let plan = plan.json();
+        assert_equal_outcome(&self.target, &stock_target, &plan, open_segment.as_deref());
+        plan
+    }
+
+    /// Starts the rewound target as a standby of the source and checks everything that it owes then; both
+    /// are stopped, or the target is, at the end.
+    #[track_caller]
+    pub(crate) fn assert_lives(&self, from: From) {
+        if from == From::Stopped {
+            self.source.start();
+            self.target.follow(&self.source);
+        } else {
+            self.source.sql("postgres", "ALTER ROLE rewind_user REPLICATION");
+        }
+        assert_follows(&self.target, &self.source);
+        assert_sound_at_rest(&self.target);
+    }
+
+    /// The usual end of a scenario: like stock, and alive. Gives the plan.
+    #[track_caller]
+    pub(crate) fn assert_like_stock_and_lives(&self, from: From) -> Value {
+        let plan = self.rewind_as_stock(from);
+        self.assert_lives(from);
+        plan
+    }
+}
+
+fn segment_size(cluster: &Cluster) -> WalSegmentSize {
+    let bytes = fs::read(cluster.path("global/pg_control")).expect("the control file");
+    ControlFile::parse(&bytes).expect("a valid control file").geometry().wal_segment_size
+}
+
+/// Compares two rewound directories, byte for byte but for what is listed here. A live source is
+/// never quite at rest: what it is writing, `open_segment`, and how far it is may differ.
+#[track_caller]
+pub(crate) fn assert_equal_outcome(ours: &Cluster, stock: &Cluster, plan: &Value, open_segment: Option<&str>) {
+    // Stock 13 forgets PG_VERSION of databases that only the source has.
+    stock::restore_missing_pg_version(stock);
+    let explained = wal_that_replay_does_not_need(plan, segment_size(ours));
+    let recovery = plan.get("recovery").is_some();
+    let ignore = |path: &str| {
+        // Our own state.
+        path == ".pg_unfork" || path.starts_with(".pg_unfork/")
+            // Compared below, but for the time of writing.
+            || path == "global/pg_control" || path == "backup_label"
+            // Stock writes libpq's defaults into primary_conninfo; compared below.
+            || (recovery && path == "postgresql.auto.conf")
+            // Stock 13 itself makes a live source write WAL.
+            || open_segment.is_some_and(|segment| path.ends_with(segment))
+            // Stock copies, and removes, WAL that recovery does not read.
+            || explained.contains(path)
+    };
+    let differences = tree::diff(&Tree::of(ours), &Tree::of(stock), &|path| ignore(&path.to_string_lossy()));
+    assert_eq!(differences, [""; 0]);
+    assert_eq!(label(ours), label(stock));
+    assert_equal_control_files(ours, stock, open_segment.is_some());
+    if recovery {
+        let settings = |cluster: &Cluster| {
+            let text = fs::read_to_string(cluster.path("postgresql.auto.conf")).unwrap();
+            let (own, others): (Vec<_>, Vec<_>) =
+                text.lines().map(str::to_owned).partition(|line| line.starts_with("primary_conninfo"));
+            (own.len(), others)
+        };
+        assert_eq!(settings(ours), settings(stock));
+    }
+}
+
+/// The paths in `pg_wal` on which we differ from stock on purpose, as the plan says.
+fn wal_that_replay_does_not_need(plan: &Value, size: WalSegmentSize) -> BTreeSet<String> {
+    let path = |entry: &Value| entry["path"].as_str().unwrap().to_owned();
+    let needed: BTreeSet<String> = plan["wal"]["segments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|segment| format!("pg_wal/{}", segment["file"].as_str().unwrap()))
+        .collect();
+    let kept = plan["kept"].as_array().unwrap().iter().map(path);
+    let removed = plan["actions"].as_array().unwrap().iter();
+    // Where only the target has the old timeline's file of the segment with the fork, stock keeps it.
+    let fork = plan["divergence"]["lsn"].as_str().unwrap().parse::<Lsn>().unwrap();
+    let of_the_fork = SegmentNumber::of(fork, size);
+    let has_the_fork = |action: &Value| {
+        let name = action["path"].as_str().unwrap().trim_start_matches("pg_wal/");
+        action["kind"] == "remove"
+            && WalFileName::parse(name.as_bytes(), size).is_some_and(|name| name.segment == of_the_fork)
+    };
+    let removed =
+        removed.filter(|action| action["reason"] == "not_in_source_history" || has_the_fork(action)).map(path);
+    let explained: BTreeSet<String> = kept.chain(removed).filter(|path| !needed.contains(path)).collect();
+    assert!(explained.iter().all(|path| path.starts_with("pg_wal/")), "{explained:?}");
+    explained
+}
+
+/// The backup label but for the time of writing.
+pub(crate) fn label(cluster: &Cluster) -> Vec<String> {
+    let text = fs::read_to_string(cluster.path("backup_label")).unwrap();
+    assert!(text.contains("START TIME: "), "{text}");
+    text.lines().filter(|line| !line.starts_with("START TIME: ")).map(str::to_owned).collect()
+}
+
+/// All of the file but its time, the CRC and, of a live source, the minimum recovery point.
+fn assert_equal_control_files(ours: &Cluster, stock: &Cluster, live: bool) {
+    let read = |cluster: &Cluster| {
+        let mut bytes = fs::read(cluster.path("global/pg_control")).unwrap();
+        let control = ControlFile::parse(&bytes).unwrap();
+        let crc = control.facts().control.crc;
+        bytes[24..32].fill(0);
+        if live {
+            let at = control.facts().control.min_recovery_point;
+            bytes[at..at + 8].fill(0);
+        }
+        bytes[crc..crc + 4].fill(0);
+        bytes
+    };
+    let (ours, stock) = (read(ours), read(stock));
+    let differences: Vec<usize> = (0..ours.len()).filter(|&at| ours[at] != stock[at]).collect();
+    assert_eq!(differences, [0; 0], "offsets at which the control files differ");
+}
