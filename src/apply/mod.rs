@@ -6,6 +6,7 @@
 
 mod finish;
 mod seal;
+mod space;
 mod stale;
 mod units;
 
@@ -135,6 +136,7 @@ fn check_no_server(target: &dyn Target) -> Result<()> {
 fn preflight(context: &mut ApplyContext<'_>) -> Result<()> {
     check_links(context.manifest, context.store)?;
     stale::check_writable(context.manifest, context.store)?;
+    space::check_space(context.manifest, context.store)?;
     let end = finish::source_end(context.manifest, context.source);
     end.map_err(|error| if error.kind() == ErrorKind::DeadEnd { error.with_kind(ErrorKind::Stale) } else { error })?;
     stale::check_readable(context.manifest, context.source)

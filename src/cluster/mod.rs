@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use inventory::{FileEntry, FileKind, FileTime, Inventory};
-pub use target::{Durability, NewFile, Owner, PatchFile, TargetStore};
+pub use target::{Durability, FileSystem, NewFile, Owner, PatchFile, TargetStore};
 
 use crate::error::Result;
 use crate::format::Major;

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use super::FileEntry;
 use crate::error::Result;
-use crate::types::ClusterPath;
+use crate::types::{ClusterPath, LinkText};
 
 /// Who owns what an apply makes, and with which permissions; from the data directory itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,17 @@ pub struct Owner {
     pub directory_mode: u32,
     /// Permission bits of new files: 0600, or 0640 where the group may read.
     pub file_mode: u32,
+}
+
+/// A file system that holds a part of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Its device number.
+    pub device: u64,
+    /// Bytes that this user may still write there.
+    pub free: u64,
+    /// A directory on it, for people.
+    pub shown: String,
 }
 
 /// The data directory to change. Paths never leave it: no symlink is followed but those at
@@ -36,6 +47,13 @@ pub trait TargetStore {
     /// # Errors
     /// When that cannot be found out.
     fn obstacle(&self, path: &ClusterPath, in_place: bool) -> Result<Option<&'static str>>;
+
+    /// The file system that `path` is on, or would be; `new_link` is the planned link, and its
+    /// text, that it lies beneath, where it lies beneath one.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn file_system(&self, path: &ClusterPath, new_link: Option<(&ClusterPath, &LinkText)>) -> Result<FileSystem>;
 
     /// Makes a directory; one that is there already is fine.
     ///

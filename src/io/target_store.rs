@@ -15,7 +15,9 @@ use super::beneath::{OsResult, open_beneath, open_parent};
 use super::draft::{Draft, OpenFile};
 use super::durable::{Changes, SyncMethod};
 use super::place::{Place, entry_of, io_error, make_directory, open_directory};
-use crate::cluster::{FileEntry, FileKind, NewFile, Owner, PatchFile, SMALL_FILE_LIMIT, STATE_DIRECTORY, TargetStore};
+use crate::cluster::{
+    FileEntry, FileKind, FileSystem, NewFile, Owner, PatchFile, SMALL_FILE_LIMIT, STATE_DIRECTORY, TargetStore,
+};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::types::{ClusterPath, LinkText};
@@ -86,9 +88,15 @@ impl DirectoryStore {
     /// The root that a path lies beneath, and the way from there. A link itself lies in the data
     /// directory.
     fn place(&self, path: &ClusterPath) -> Place {
-        let beneath = self.roots.iter().find_map(|(link, root)| Some((root, path.below(link)?)));
-        let (root, rest) = beneath.unwrap_or((&self.root, path.as_bytes()));
+        let (link, root) = self.root_of(path);
+        let rest = link.and_then(|link| path.below(link)).unwrap_or(path.as_bytes());
         Place { root: Arc::clone(root), rest: PathBuf::from(OsStr::from_bytes(rest)) }
+    }
+
+    /// The link that a path lies beneath, none for the data directory, and what it leads to.
+    fn root_of(&self, path: &ClusterPath) -> (Option<&[u8]>, &Arc<OwnedFd>) {
+        let beneath = self.roots.iter().find(|(link, _)| path.below(link).is_some());
+        beneath.map_or((None, &self.root), |(link, root)| (Some(link.as_slice()), root))
     }
 
     /// A new tablespace's location must exist, be ours, be empty and lie outside of this cluster.
@@ -148,6 +156,26 @@ impl TargetStore for DirectoryStore {
 
     fn obstacle(&self, path: &ClusterPath, in_place: bool) -> Result<Option<&'static str>> {
         self.place(path).obstacle(in_place).map_err(|error| io_error("look at", path, error))
+    }
+
+    fn file_system(&self, path: &ClusterPath, new_link: Option<(&ClusterPath, &LinkText)>) -> Result<FileSystem> {
+        let fail = |error| io_error("look at the file system of", path, error);
+        let (directory, root) = match new_link {
+            Some((link, text)) => {
+                let location = self.location(link, text);
+                let opened = open_directory(&location).map_err(fail)?;
+                (location, Arc::new(opened))
+            }
+            None => {
+                let (link, root) = self.root_of(path);
+                let directory = link.map_or(self.path.clone(), |link| self.path.join(OsStr::from_bytes(link)));
+                (directory, Arc::clone(root))
+            }
+        };
+        let device = fs::fstat(&root).map_err(fail)?.st_dev;
+        let status = fs::fstatvfs(&root).map_err(fail)?;
+        let free = status.f_bavail.saturating_mul(status.f_frsize);
+        Ok(FileSystem { device, free, shown: directory.display().to_string() })
     }
 
     fn create_directory(&mut self, path: &ClusterPath) -> Result<()> {

@@ -105,6 +105,26 @@ fn edited_manifests_are_refused() {
     assert_eq!(tree::diff(&before, &Tree::of(&target), &|_| false), [""; 0]);
 }
 
+/// A plan for which there is no room is refused before the first write.
+#[test]
+fn without_room_nothing_is_begun() {
+    let Pair { source, target } = Pair::shared(Major(19)).copy();
+    source.start();
+    let plan = Plan::of(&target, Source::Server(&source, REWIND_USER), &[]);
+    let mut edited = plan.json();
+    let largest = edited["actions"].as_array_mut().unwrap().iter_mut().find(|action| action["kind"] == "copy_file");
+    largest.unwrap()["after"]["size"] = Value::from(1_u64 << 50);
+    plan.rewrite(edited);
+    let before = Tree::of(&target);
+    let outcome = plan.apply(&[]);
+    assert_code(&outcome, 4);
+    assert!(
+        outcome.stderr.contains("no room") && outcome.stderr.contains("bytes free, the plan needs 11259"),
+        "{outcome}"
+    );
+    assert_eq!(tree::diff(&before, &Tree::of(&target), &|_| false), [""; 0]);
+}
+
 /// Applying again says so and changes nothing.
 #[test]
 fn applying_twice_is_fine() {

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use jsonschema::Validator;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::cluster::Cluster;
@@ -74,6 +75,19 @@ impl Plan {
     /// The document as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.document()).expect("a plan is JSON")
+    }
+
+    /// Replaces the document by an edited one, with the digest that it then has.
+    pub(crate) fn rewrite(&self, mut edited: Value) {
+        let fields = edited.as_object_mut().expect("a manifest");
+        let created = fields.remove("created");
+        fields.remove("digest");
+        // serde_json keeps keys in byte order, as manifests do.
+        let sum = Sha256::digest(serde_json::to_vec(&fields).expect("JSON"));
+        let digest: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+        fields.insert("digest".to_owned(), Value::from(format!("sha256:{digest}")));
+        fields.extend(created.map(|created| ("created".to_owned(), created)));
+        std::fs::write(self.path(), serde_json::to_vec(&edited).expect("JSON")).expect("the plan");
     }
 
     /// Applies the plan.

@@ -1,0 +1,118 @@
+//! Whether there is room for what a plan adds, on each file system.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::TargetStore;
+use crate::error::{Error, Result};
+use crate::manifest::{Action, ActionKind, Manifest};
+use crate::types::{ClusterPath, LinkText};
+
+/// Bytes for what no plan can know: the WAL that a live source writes meanwhile, directories, the
+/// state directory.
+const RESERVE: u64 = 64 << 20;
+
+/// File systems allocate blocks; 4 KiB is what most have.
+const ALLOCATION: u64 = 4096;
+
+/// What an apply needs on one file system. In bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Need {
+    /// What stays: new files, tails, what files grow by.
+    growth: u64,
+    /// The most that a file and the one that replaces it take together, beyond the larger of them.
+    largest_draft: u64,
+}
+
+impl Need {
+    fn add(&mut self, action: &Action) {
+        let size = |state: &Option<crate::manifest::PathState>| state.as_ref().and_then(|s| s.size).unwrap_or(0);
+        let (before, after) = (allocated(size(&action.before)), allocated(size(&action.after)));
+        match action.kind {
+            ActionKind::CopyFile => {
+                self.growth = self.growth.saturating_add(after.saturating_sub(before));
+                self.largest_draft = self.largest_draft.max(before.min(after));
+            }
+            ActionKind::Patch => self.growth = self.growth.saturating_add(after.saturating_sub(before)),
+            ActionKind::CreateDirectory | ActionKind::CreateSymlink | ActionKind::Remove => {}
+        }
+    }
+
+    fn total(self) -> u64 {
+        self.growth.saturating_add(self.largest_draft).saturating_add(RESERVE)
+    }
+}
+
+/// A tablespace's link that is yet to be made, and its text.
+fn new_link(action: &Action) -> Option<(&ClusterPath, &LinkText)> {
+    let text = action.after.as_ref()?.link.as_ref()?;
+    (action.kind == ActionKind::CreateSymlink).then_some((&action.path, text))
+}
+
+fn allocated(bytes: u64) -> u64 {
+    bytes.checked_next_multiple_of(ALLOCATION).unwrap_or(u64::MAX)
+}
+
+/// Each file system has room for what the plan writes there; all that have not are named.
+pub(super) fn check_space(manifest: &Manifest, store: &dyn TargetStore) -> Result<()> {
+    let mut needs = BTreeMap::new();
+    let links: Vec<(&ClusterPath, &LinkText)> = manifest.actions.iter().filter_map(new_link).collect();
+    for action in &manifest.actions {
+        let beneath = links.iter().find(|(link, _)| action.path.below(link.as_bytes()).is_some());
+        let system = store.file_system(&action.path, beneath.copied())?;
+        needs.entry(system.device).or_insert((system, Need::default())).1.add(action);
+    }
+    let short: Vec<String> = needs
+        .into_values()
+        .filter(|(system, need)| need.total() > system.free)
+        .map(|(system, need)| {
+            format!("{} has {} bytes free, the plan needs {}", system.shown, system.free, need.total())
+        })
+        .collect();
+    if short.is_empty() {
+        return Ok(());
+    }
+    Err(Error::precondition(format!("there is no room for the plan: {}", short.join("; ")))
+        .hint("make room on the file system, and apply again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{PathState, Phase, Reason};
+
+    fn action(kind: ActionKind, before: Option<u64>, after: Option<u64>) -> Action {
+        let state = |size| PathState { size: Some(size), ..PathState::default() };
+        Action {
+            after: after.map(state),
+            before: before.map(state),
+            blocks: Vec::new(),
+            kind,
+            path: ClusterPath::new(b"base/1/2").unwrap(),
+            phase: Phase::Copy,
+            reason: Reason::OnlyOnSource,
+            source: None,
+        }
+    }
+
+    #[test]
+    fn growth_adds_up_and_the_largest_draft_is_beside_it() {
+        let cases = [
+            (action(ActionKind::CopyFile, None, Some(1)), (4096, 0)),
+            (action(ActionKind::CopyFile, Some(8192), Some(5000)), (0, 8192)),
+            (action(ActionKind::Patch, Some(8192), Some(16384)), (8192, 0)),
+            (action(ActionKind::Patch, Some(16384), Some(8192)), (0, 0)),
+            (action(ActionKind::Remove, Some(16384), None), (0, 0)),
+            (action(ActionKind::CopyFile, None, Some(u64::MAX)), (u64::MAX, 0)),
+        ];
+        for (action, (growth, largest_draft)) in cases {
+            let mut need = Need::default();
+            need.add(&action);
+            assert_eq!(need, Need { growth, largest_draft }, "{action:?}");
+            assert!(need.total() >= RESERVE);
+        }
+        let mut both = Need::default();
+        both.add(&action(ActionKind::CopyFile, None, Some(4096)));
+        both.add(&action(ActionKind::CopyFile, Some(4096), Some(8192)));
+        assert_eq!(both, Need { growth: 8192, largest_draft: 4096 });
+    }
+}
