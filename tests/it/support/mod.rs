@@ -7,6 +7,7 @@
 //! | [`scratch`] | one directory per test process, emptied whatever happens |
 //! | [`cluster`] | a data directory: make, start, stop, query, duplicate |
 //! | [`replication`] | standbys, catching up, promotion |
+//! | [`custom_wal`] | an extension with a resource manager of its own |
 //! | [`checks`] | what a healthy cluster must satisfy: dump, checksums, amcheck |
 //! | [`pair`] | two clusters that parted: the old primary and the promoted standby |
 //! | [`workload`] | what the rich pair contains |
@@ -15,10 +16,12 @@
 //! | [`likeness`] | our outcome compared with stock's, byte for byte |
 //! | [`life`] | what a rewound cluster owes once it runs |
 //! | [`tree`] | what a directory contains, and how two differ |
+//! | [`wal`] | which records a cluster has written |
 #![allow(dead_code, reason = "a harness offers more than the tests of one moment use")]
 
 pub(crate) mod checks;
 pub(crate) mod cluster;
+pub(crate) mod custom_wal;
 pub(crate) mod life;
 pub(crate) mod likeness;
 pub(crate) mod outcome;
@@ -29,6 +32,7 @@ pub(crate) mod servers;
 pub(crate) mod stock;
 pub(crate) mod tool;
 pub(crate) mod tree;
+pub(crate) mod wal;
 pub(crate) mod workload;
 
 mod selftest;

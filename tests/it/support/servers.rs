@@ -71,6 +71,11 @@ impl Installation {
         self.prefix.join("bin").join(program)
     }
 
+    /// The server's headers, which the installations of 14 to 18 have.
+    pub(crate) fn headers(&self) -> PathBuf {
+        self.prefix.join("include/server")
+    }
+
     /// A command for one of its programs, in a clean environment.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin(program));
