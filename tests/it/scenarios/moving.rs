@@ -1,17 +1,23 @@
 //! A source that goes on working while it is planned with and copied from.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Command, Stdio};
 use std::thread;
 
+use pg_unfork::format::ControlFile;
+
 use super::scenarios;
+use crate::support::background::{Background, meanwhile};
 use crate::support::cluster::{Cluster, Stop, append};
+use crate::support::life::assert_sound_at_rest;
 use crate::support::likeness::From;
+use crate::support::outcome::Outcome;
 use crate::support::pair::Pair;
 use crate::support::servers::Major;
-use crate::support::tool::Plan;
+use crate::support::stock::Source;
+use crate::support::tool::{Plan, pg_unfork};
 use crate::support::tree::{self, Tree};
+use crate::support::workload::REWIND_USER;
 
 scenarios! {
     pgbench: v13 Live, v18 Live;
@@ -19,10 +25,13 @@ scenarios! {
     files_vanish_while_copied: v16 Live, v19 Live;
     same_names_other_contents: v15 Live, v19 Live;
     tablespace_dropped: v14 Live, v16 Live;
+    pgbench_before_a_standby: v14 Live, v17 Live;
     wal_recycled: v13 Live, v18 Live;
+    wal_recycled_under_apply: v15 Live, v16 Live;
+    source_dies_under_apply: v17 Live, v18 Live;
     source_restarted: v15 Live, v17 Live;
     source_promoted: v14 Live, v19 Live;
-    checkpoint_and_logs: v13 Live, v16 Live;
+    checkpoint_and_logs: v13 Live, v17 Live;
 }
 
 /// Runs a script that must succeed.
@@ -37,65 +46,28 @@ fn plan(pair: &Pair) -> Plan {
     Plan::of(&pair.target, pair.source(From::Live), Pair::arguments(From::Live))
 }
 
-/// Does `work` again and again, with the number of the round, for as long as `body` lasts, and at least once.
-fn meanwhile<T>(work: impl Fn(u32) + Sync, body: impl FnOnce() -> T) -> T {
-    struct Finally<'a>(&'a AtomicBool);
-    impl Drop for Finally<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
-    thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            let _begun = Finally(&begun);
-            for round in 0.. {
-                work(round);
-                begun.store(true, Ordering::Relaxed);
-                if done.load(Ordering::Relaxed) {
-                    break;
-                }
-            }
-        });
-        let _done = Finally(&done);
-        while !begun.load(Ordering::Relaxed) {
-            thread::yield_now();
-        }
-        let answer = body();
-        assert!(!worker.is_finished(), "the work in the background failed");
-        answer
-    })
+/// Starts pgbench on `cluster`, for longer than any test.
+fn start_pgbench(cluster: &Cluster) -> Background {
+    let mut command = cluster.installation().command("pgbench");
+    command.args(["-n", "-c", "2", "-T", "3600"]).args(cluster.connection_options()).arg("postgres");
+    let pgbench = Background::spawn(&mut command);
+    cluster.wait_for("postgres", "count(*) > 500 FROM pgbench_history");
+    pgbench
 }
 
-/// A program that runs in the background until this is dropped.
-struct Background(Child);
-
-impl Background {
-    fn spawn(command: &mut Command) -> Self {
-        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a program"))
-    }
-
-    #[track_caller]
-    fn assert_runs(&mut self) {
-        assert_eq!(self.0.try_wait().unwrap(), None, "it has ended");
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Ends it, and waits until `cluster` is at rest.
+#[track_caller]
+fn stop_pgbench(mut pgbench: Background, cluster: &Cluster) {
+    pgbench.assert_runs();
+    drop(pgbench);
+    cluster.wait_for("postgres", "NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pgbench')");
 }
 
 /// pgbench writes all the time, also while the target catches up.
 fn pgbench(major: Major, _: From) {
     let pair = Pair::simple(major, |builder| builder);
     let Pair { source, target } = &pair;
-    let mut command = source.installation().command("pgbench");
-    command.args(["-n", "-c", "2", "-T", "3600"]).args(source.connection_options()).arg("postgres");
-    let mut pgbench = Background::spawn(&mut command);
-    source.wait_for("postgres", "count(*) > 500 FROM pgbench_history");
+    let mut pgbench = start_pgbench(source);
     let plan = plan(&pair);
     let planned = source.sql("postgres", "SELECT count(*) FROM pgbench_history");
     source.wait_for("postgres", &format!("count(*) > {planned} + 500 FROM pgbench_history"));
@@ -105,11 +77,40 @@ fn pgbench(major: Major, _: From) {
     target.start();
     source.wait_for_streaming();
     target.wait_for_catchup(source);
-    pgbench.assert_runs();
-    drop(pgbench);
-    source.wait_for("postgres", "NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pgbench')");
+    stop_pgbench(pgbench, source);
     target.stop(Stop::Fast);
     pair.assert_lives(From::Live);
+}
+
+/// The source is a standby that goes on replaying what pgbench writes on its primary.
+fn pgbench_before_a_standby(major: Major, _: From) {
+    let mut other = None;
+    let pair = Pair::simple(major, |builder| {
+        builder.before_fork(|primary| {
+            other = Some(primary.standby_left_behind());
+        })
+    });
+    let (Pair { source, target }, standby) = (pair, other.unwrap());
+    source.sql("postgres", "ALTER ROLE rewind_user REPLICATION");
+    standby.change_upstream(&source);
+    // Its restart point must lie behind the fork.
+    standby.checkpoint();
+    let pgbench = start_pgbench(&source);
+    let replayed = || {
+        let rows = source.sql("postgres", "SELECT count(*) FROM pgbench_history");
+        standby.wait_for("postgres", &format!("count(*) > {rows} FROM pgbench_history"));
+    };
+    replayed();
+    let plan = Plan::of(&target, Source::Server(&standby, REWIND_USER), &["-R"]);
+    replayed();
+    let _ = plan.apply(&[]).success();
+    target.start();
+    standby.wait_for_streaming();
+    stop_pgbench(pgbench, &source);
+    target.wait_for_catchup(&source);
+    assert!(target.dump_all() == source.dump_all(), "the dumps differ");
+    target.assert_amcheck();
+    assert_sound_at_rest(&target);
 }
 
 /// Tables, databases and tablespaces come and go while the source's files are listed, and copied.
@@ -127,6 +128,7 @@ fn files_vanish_while_listed(major: Major, _: From) {
             run(source, "CREATE TABLESPACE gone LOCATION ''");
             run(source, "CREATE TABLE in_gone (v text) TABLESPACE gone");
             run(source, "DROP TABLE in_gone; DROP TABLESPACE gone");
+            run(source, &"CREATE TABLESPACE gone LOCATION ''; DROP TABLESPACE gone;".repeat(100));
         }
     };
     meanwhile(come_and_go, || {
@@ -234,14 +236,21 @@ fn tablespace_dropped(major: Major, _: From) {
     assert_eq!(fs::read_dir(pair.target.path("pg_tblspc")).unwrap().count(), 0);
 }
 
+/// Makes a primary let go of its WAL.
+fn recycle_wal(cluster: &Cluster) {
+    for setting in ["wal_keep_size = 0", "max_wal_size = '2MB'", "min_wal_size = '2MB'"] {
+        cluster.sql("postgres", &format!("ALTER SYSTEM SET {setting}"));
+    }
+    cluster.sql("postgres", "SELECT pg_reload_conf()");
+    for _ in 0..20 {
+        run(cluster, "INSERT INTO rows (origin) VALUES ('later'); SELECT pg_switch_wal(); CHECKPOINT");
+    }
+}
+
 /// The source recycles WAL that replay on the target needs: the plan is stale, and says which segment is gone.
 fn wal_recycled(major: Major, _: From) {
     let pair = Pair::simple(major, |builder| builder);
     let source = &pair.source;
-    for setting in ["wal_keep_size = 0", "max_wal_size = '2MB'", "min_wal_size = '2MB'"] {
-        source.sql("postgres", &format!("ALTER SYSTEM SET {setting}"));
-    }
-    source.sql("postgres", "SELECT pg_reload_conf()");
     let plan = plan(&pair);
     let segments: Vec<String> = plan.json()["wal"]["segments"]
         .as_array()
@@ -251,15 +260,59 @@ fn wal_recycled(major: Major, _: From) {
         .filter(|file| source.path("pg_wal").join(file).exists())
         .collect();
     let (first, last) = (&segments[0], &segments[segments.len() - 1]);
-    for _ in 0..20 {
-        run(source, "INSERT INTO rows (origin) VALUES ('later'); SELECT pg_switch_wal(); CHECKPOINT");
-    }
+    recycle_wal(source);
     assert!(!source.path("pg_wal").join(last).exists());
     let before = Tree::of(&pair.target);
     let outcome = plan.apply(&[]);
     assert_eq!(outcome.status.code(), Some(3), "{outcome}");
     assert!(outcome.stderr.contains(first.as_str()), "{first}: {outcome}");
     assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
+}
+
+/// Holds an apply when it has sealed the target, does `meanwhile`, and lets it go on: gives its exit code and what it
+/// said. The target must be left sealed.
+#[track_caller]
+fn interfere(pair: &Pair, meanwhile: impl FnOnce(&Cluster)) -> (Option<i32>, String) {
+    let Pair { source, target } = pair;
+    // Enough for it not to be over before it is held.
+    run(source, "CREATE TABLE large AS SELECT repeat('x', 1000) FROM generate_series(1, 60000); CHECKPOINT");
+    let plan = plan(pair);
+    let sealed = || {
+        let bytes = fs::read(target.path("global/pg_control")).unwrap();
+        ControlFile::parse(&bytes).is_ok_and(|control| control.is_sealed())
+    };
+    let mut command = pg_unfork(&["apply", "--no-sync"]);
+    let mut apply = command.arg(plan.path()).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while !sealed() {
+        assert_eq!(apply.try_wait().unwrap(), None, "apply ended before it was seen sealing");
+        thread::yield_now();
+    }
+    let signal = |name: &str| {
+        let _ = Outcome::of(Command::new("kill").args([name, &apply.id().to_string()])).success();
+    };
+    signal("-STOP");
+    meanwhile(source);
+    signal("-CONT");
+    let outcome = apply.wait_with_output().unwrap();
+    assert!(sealed(), "the target is not sealed");
+    let _ = target.try_start().failure();
+    (outcome.status.code(), String::from_utf8(outcome.stderr).unwrap())
+}
+
+/// The source recycles WAL that is still to be copied: this plan can never finish, and says why.
+fn wal_recycled_under_apply(major: Major, _: From) {
+    let pair = Pair::simple(major, |builder| builder);
+    let (code, said) = interfere(&pair, recycle_wal);
+    assert_eq!(code, Some(6), "{said}");
+    assert!(said.contains("the source no longer has pg_wal/0000000"), "{said}");
+}
+
+/// The source crashes under an apply.
+fn source_dies_under_apply(major: Major, _: From) {
+    let pair = Pair::simple(major, |builder| builder);
+    let (code, said) = interfere(&pair, |source| source.stop(Stop::Immediate));
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("source"), "{said}");
 }
 
 /// The source is restarted between plan and apply, in good order and after a crash.
@@ -302,11 +355,18 @@ fn source_promoted(major: Major, _: From) {
     pair.assert_lives(From::Live);
 }
 
-/// A slow checkpoint is on its way, and the server's log grows inside of the data directory.
+/// A slow checkpoint is on its way, the server's log grows inside of the data directory, and WAL is archived and
+/// summarized.
 fn checkpoint_and_logs(major: Major, _: From) {
-    let config = "logging_collector = on\nlog_statement = all\nlog_checkpoints = on\nlog_filename = 'all.log'\n\
-                  log_rotation_age = 0\n";
-    let pair = Pair::simple(major, |builder| builder.config(config));
+    let mut config = String::from(
+        "archive_mode = on\narchive_command = true\nmax_wal_size = 10GB\n\
+                  logging_collector = on\nlog_statement = all\nlog_checkpoints = on\nlog_filename = 'all.log'\n\
+                  log_rotation_age = 0\n",
+    );
+    if major.0 >= 17 {
+        config.push_str("summarize_wal = on\n");
+    }
+    let pair = Pair::simple(major, |builder| builder.config(&config));
     let source = &pair.source;
     let log = source.path("log/all.log");
     let starting = || fs::read_to_string(&log).unwrap().matches("checkpoint starting: force wait").count();
@@ -321,7 +381,7 @@ fn checkpoint_and_logs(major: Major, _: From) {
         slow.assert_runs();
         thread::yield_now();
     }
-    let chatter = |_| run(source, "SELECT repeat('x', 1000) \\g /dev/null");
+    let chatter = |_| run(source, "SELECT repeat('x', 1000) \\g /dev/null\nSELECT pg_switch_wal()");
     meanwhile(chatter, || {
         let plan = plan(&pair);
         let _ = plan.apply(&[]).success();

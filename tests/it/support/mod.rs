@@ -7,6 +7,7 @@
 //! | [`scratch`] | one directory per test process, emptied whatever happens |
 //! | [`cluster`] | a data directory: make, start, stop, query, duplicate |
 //! | [`replication`] | standbys, catching up, promotion |
+//! | [`background`] | what goes on while a test does something else |
 //! | [`custom_wal`] | an extension with a resource manager of its own |
 //! | [`checks`] | what a healthy cluster must satisfy: dump, checksums, amcheck |
 //! | [`pair`] | two clusters that parted: the old primary and the promoted standby |
@@ -19,6 +20,7 @@
 //! | [`wal`] | which records a cluster has written |
 #![allow(dead_code, reason = "a harness offers more than the tests of one moment use")]
 
+pub(crate) mod background;
 pub(crate) mod checks;
 pub(crate) mod cluster;
 pub(crate) mod custom_wal;

@@ -35,8 +35,9 @@ rm -rf "$1"
 /// The longest root that leaves room for a socket's name in the 107 bytes that there are.
 const LONGEST_ROOT: usize = 70;
 
-/// What all tests together may need: seven shared pairs and some copies, with room to spare.
-const PLENTY: u64 = 4 << 30;
+/// What all tests together may need: seven shared pairs, some copies and two tables of a gigabyte, with room to
+/// spare.
+const PLENTY: u64 = 6 << 30;
 
 struct Scratch {
     root: PathBuf,
