@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use pg_unfork::format::ControlFile;
-use pg_unfork::types::{Lsn, SegmentNumber, WalFileName, WalSegmentSize};
+use pg_unfork::types::{Lsn, SegmentNumber, TimelineId, WalFileName, WalSegmentSize};
 use serde_json::Value;
 
 use super::cluster::{Cluster, Stop};
@@ -57,8 +57,7 @@ impl Pair {
         let stock_target = self.copy_target();
         let plan = Plan::of(&self.target, self.source(from), Self::arguments(from));
         let _ = plan.apply(&[]).success();
-        let open_segment =
-            (from == From::Live).then(|| self.source.sql("postgres", "SELECT pg_walfile_name(pg_current_wal_lsn())"));
+        let open_segment = (from == From::Live).then(|| open_segment(&self.source));
         let _ = stock::rewind(&stock_target, self.source(from), Self::arguments(from)).success();
         let plan = plan.json();
         assert_equal_outcome(&self.target, &stock_target, &plan, open_segment.as_deref());
@@ -86,6 +85,18 @@ impl Pair {
         self.assert_lives(from);
         plan
     }
+}
+
+/// The segment that a running server, a standby maybe, is writing.
+fn open_segment(server: &Cluster) -> String {
+    if server.sql("postgres", "SELECT pg_is_in_recovery()") == "f" {
+        return server.sql("postgres", "SELECT pg_walfile_name(pg_current_wal_lsn())");
+    }
+    let timeline = server.sql("postgres", "SELECT received_tli FROM pg_stat_wal_receiver").parse().unwrap();
+    let received: Lsn = server.sql("postgres", "SELECT pg_last_wal_receive_lsn()").parse().unwrap();
+    let size = segment_size(server);
+    let segment = SegmentNumber::of(Lsn::new(received.get() - 1), size);
+    WalFileName { timeline: TimelineId::new(timeline), segment }.text(size)
 }
 
 fn segment_size(cluster: &Cluster) -> WalSegmentSize {

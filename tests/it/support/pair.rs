@@ -12,6 +12,9 @@ use super::workload;
 /// Something that a scenario does with a running cluster.
 type Hook<'a> = Box<dyn FnOnce(&Cluster) + 'a>;
 
+/// Writes the last records that both shall have, and says where the last one begins.
+type LastRecord<'a> = Box<dyn FnOnce(&Cluster) -> String + 'a>;
+
 /// A target and the source that it shall follow.
 #[derive(Debug)]
 pub(crate) struct Pair {
@@ -79,6 +82,7 @@ pub(crate) struct PairBuilder<'a> {
     checkpoint_after_promotion: bool,
     before_backup: Vec<Hook<'a>>,
     before_fork: Vec<Hook<'a>>,
+    last_common_record: Option<LastRecord<'a>>,
     on_target_after_fork: Vec<Hook<'a>>,
     on_source_after_fork: Vec<Hook<'a>>,
 }
@@ -94,6 +98,7 @@ impl<'a> PairBuilder<'a> {
             checkpoint_after_promotion: true,
             before_backup: Vec::new(),
             before_fork: Vec::new(),
+            last_common_record: None,
             on_target_after_fork: Vec::new(),
             on_source_after_fork: Vec::new(),
         }
@@ -135,6 +140,13 @@ impl<'a> PairBuilder<'a> {
         self
     }
 
+    /// Forks exactly at the end of a record, whatever the primary writes behind it: that which begins
+    /// at the position that the hook returns.
+    pub(crate) fn fork_behind(mut self, hook: impl FnOnce(&Cluster) -> String + 'a) -> Self {
+        self.last_common_record = Some(Box::new(hook));
+        self
+    }
+
     /// Something to do on the old primary, after the promotion and before it is stopped.
     pub(crate) fn on_target_after_fork(mut self, hook: impl FnOnce(&Cluster) + 'a) -> Self {
         self.on_target_after_fork.push(Box::new(hook));
@@ -147,7 +159,7 @@ impl<'a> PairBuilder<'a> {
         self
     }
 
-    /// Builds it. The fork is in the middle of a WAL segment, the source is left running.
+    /// Builds it. The fork is in the middle of a WAL segment unless said otherwise, the source is left running.
     pub(crate) fn build(self) -> Pair {
         let target = Cluster::initdb(self.major, &self.init);
         target.append_config(&self.config);
@@ -159,7 +171,14 @@ impl<'a> PairBuilder<'a> {
         run(self.before_fork, &target);
         target.move_to_middle_of_segment();
         source.wait_for_catchup(&target);
-        source.promote();
+        match self.last_common_record {
+            None => source.promote(),
+            Some(hook) => {
+                source.stop(Stop::Fast);
+                let lsn = hook(&target);
+                source.promote_behind(&lsn, &target);
+            }
+        }
         if self.checkpoint_after_promotion {
             source.checkpoint();
         }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::cluster::{Cluster, append};
+use super::cluster::{Cluster, Stop, append};
 use super::outcome::Outcome;
 
 /// Who writes the configuration that makes a base backup a standby.
@@ -108,6 +108,34 @@ impl Cluster {
     pub(crate) fn promote(&self) {
         self.sql("postgres", "SELECT pg_promote(true, 60)");
         self.wait_for("postgres", "NOT pg_is_in_recovery()");
+    }
+
+    /// Starts this stopped standby so that it promotes itself behind the record that begins at `lsn`.
+    #[track_caller]
+    pub(crate) fn promote_behind(&self, lsn: &str, upstream: &Self) {
+        let settings = self.path("postgresql.auto.conf");
+        let before = fs::read_to_string(&settings).expect("settings");
+        append(&settings, &format!("recovery_target_lsn = '{lsn}'\nrecovery_target_action = promote\n"));
+        let _ = upstream.wal_end();
+        self.start();
+        self.wait_for("postgres", "NOT pg_is_in_recovery()");
+        fs::write(&settings, before).expect("settings");
+    }
+
+    /// Promotes this running primary once more.
+    #[track_caller]
+    pub(crate) fn promote_again(&self) {
+        self.restart_as_standby_of_nobody();
+        self.promote();
+    }
+
+    /// Restarts this running primary as a standby that follows nobody.
+    #[track_caller]
+    pub(crate) fn restart_as_standby_of_nobody(&self) {
+        self.sql("postgres", "ALTER SYSTEM SET primary_conninfo = ''");
+        self.stop(Stop::Fast);
+        append(&self.path("standby.signal"), "");
+        self.start();
     }
 
     /// Writes WAL until its end is well inside of a segment.
