@@ -41,7 +41,10 @@
 //!
 //! - The timeline of each side is the later of its checkpoint's and its minimum recovery point's,
 //!   for every major (pg_rewind: from 16 on).
-//! - Equal timeline numbers are not enough for "no rewind needed": the histories must agree, too.
+//! - Equal timeline numbers are not enough for "no rewind needed": the histories must agree, too, and
+//!   the record of the target's last checkpoint must be in the source's WAL. Two standbys that were
+//!   promoted independently at one position differ in nothing else. Then the fork is where
+//!   their timeline begins, if its first record differs; else no rewind is possible.
 //! - Of the source's WAL only what replay reads is fetched: its line of history from the redo
 //!   position to its end. Segments before that stay as they are on the target; those that are on
 //!   no line of the source's history are removed even where the source has the same name.

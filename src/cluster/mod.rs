@@ -192,6 +192,12 @@ pub trait Source: ClusterReader {
     /// When that cannot be found out.
     fn entry(&mut self, path: &ClusterPath) -> Result<Option<FileEntry>>;
 
+    /// Up to `length` bytes of a file from `offset` on, fewer where it ends; `None` where it does not exist.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>>;
+
     /// Delivers parts of files, in the order of `requests`.
     ///
     /// # Errors

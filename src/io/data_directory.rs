@@ -230,22 +230,29 @@ impl Target for DataDirectory {
 
 impl WalFiles for DataDirectory {
     fn open(&self, name: WalFileName, size: WalSegmentSize) -> Result<Option<Box<dyn WalFile>>> {
-        let path = self.path.join("pg_wal").join(name.text(size));
+        let opened = OpenFile::at(self.path.join("pg_wal").join(name.text(size)))?;
+        Ok(opened.map(|file| -> Box<dyn WalFile> { Box::new(file) }))
+    }
+}
+
+/// A file open for reading, a WAL segment for example.
+struct OpenFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl OpenFile {
+    /// Opens the file; `None` where there is none.
+    fn at(path: PathBuf) -> Result<Option<Self>> {
         match File::open(&path) {
-            Ok(file) => Ok(Some(Box::new(Segment { file, path }))),
+            Ok(file) => Ok(Some(Self { file, path })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).context(|| format!("cannot open {}", path.display())),
         }
     }
 }
 
-/// An open WAL segment.
-struct Segment {
-    file: File,
-    path: PathBuf,
-}
-
-impl WalFile for Segment {
+impl WalFile for OpenFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let mut got = 0;
         while got < buffer.len() {
@@ -313,6 +320,14 @@ impl Source for StoppedSource {
 
     fn entry(&mut self, path: &ClusterPath) -> Result<Option<FileEntry>> {
         self.0.look(path)
+    }
+
+    fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>> {
+        let Some(file) = OpenFile::at(self.0.full(path))? else { return Ok(None) };
+        let mut bytes = vec![0; length as usize];
+        let got = file.read_at(&mut bytes, offset)?;
+        bytes.truncate(got);
+        Ok(Some(bytes))
     }
 
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {

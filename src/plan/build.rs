@@ -22,6 +22,7 @@ use super::decide::{Decision, DecisionContext, decide};
 use super::discarded::DiscardedWork;
 use super::divergence::{Divergence, common_ancestor};
 use super::facts::{Cluster, control_facts, read_control_file, read_history};
+use super::same_timeline::OneTimeline;
 use super::scan::WalScan;
 use super::wal_files::{SourceWal, WalNeeds};
 
@@ -130,15 +131,32 @@ impl Planner<'_> {
     fn plan(&mut self) -> Result<Manifest> {
         self.target_facts.history = read_history(self.target, self.target_facts.control.timeline(), "target")?;
         self.source_facts.history = read_history(self.source, self.source_facts.control.timeline(), "source")?;
-        let divergence = common_ancestor(&self.source_facts.history, &self.target_facts.history).ok_or_else(|| {
-            Error::precondition("the histories of target and source share no timeline")
-                .hint("the target cannot be brought back; make it anew from a base backup")
-        })?;
+        let divergence = self.divergence()?;
         let target_end = self.target_end(divergence)?;
         if target_end.is_none_or(|end| end <= divergence.lsn) {
             return self.not_needed(target_end);
         }
         self.rewind(divergence, target_end.unwrap_or_default())
+    }
+
+    fn divergence(&mut self) -> Result<Divergence> {
+        let divergence = common_ancestor(&self.source_facts.history, &self.target_facts.history).ok_or_else(|| {
+            Error::precondition("the histories of target and source share no timeline")
+                .hint("the target cannot be brought back; make it anew from a base backup")
+        })?;
+        if divergence.lsn < Lsn::MAX {
+            return Ok(divergence);
+        }
+        let source_end = self.source_end()?;
+        let scan = WalScan::new(&*self.target, WalFormat::of(&self.target_facts.control), &self.target_facts.history);
+        let clusters = OneTimeline {
+            target: &self.target_facts,
+            scan,
+            source: self.source,
+            source_control: &self.source_facts.control,
+            source_end,
+        };
+        Ok(clusters.divergence()?.unwrap_or(divergence))
     }
 
     /// The end of the target's WAL; none where both are on one timeline and nobody needs it.

@@ -2,7 +2,8 @@
 //!
 //! `facts` collects; `checks`, `divergence`, `decide` and `wal_files` are pure functions over what
 //! was collected; `scan` drives the WAL reader over the target's segments with visitors
-//! (`changed_blocks`, `discarded`); `build` puts the manifest together.
+//! (`changed_blocks`, `discarded`); `same_timeline` does not take equal histories for an answer;
+//! `build` puts the manifest together.
 
 mod build;
 mod changed_blocks;
@@ -11,6 +12,7 @@ mod decide;
 mod discarded;
 mod divergence;
 mod facts;
+mod same_timeline;
 mod scan;
 mod wal_files;
 

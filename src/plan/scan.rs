@@ -76,6 +76,29 @@ impl<'a> WalScan<'a> {
         self.each(Start::Record(lsn), |record| ControlFlow::Break(take(record)))
     }
 
+    /// The bytes of the record that begins at `lsn`: those in the page where it begins, with its
+    /// segment and the offset there.
+    ///
+    /// # Errors
+    /// When no valid record begins there.
+    pub fn raw_record_at(&self, lsn: Lsn) -> Result<(WalFileName, u64, Vec<u8>)> {
+        let size = self.format.geometry.wal_segment_size;
+        let page_end = lsn.start_of(self.format.page_size()).plus(self.format.page_size());
+        let end = self.record_at(lsn, |record| record.end)?.min(page_end);
+        let (name, file) = self.open(SegmentNumber::of(lsn, size))?;
+        let mut bytes = vec![0; usize::try_from(end.since(lsn)).unwrap_or_default()];
+        let offset = lsn.offset_in(size.bytes());
+        let got = file.read_at(&mut bytes, offset)?;
+        bytes.truncate(got);
+        Ok((name, offset, bytes))
+    }
+
+    /// The format of this WAL.
+    #[must_use]
+    pub fn format(&self) -> &WalFormat {
+        &self.format
+    }
+
     /// Shows every record from the one at `start` on to `visit`, up to the one that ends at `end`.
     ///
     /// # Errors

@@ -120,6 +120,10 @@ impl Source for SqlSource {
         Err(Error::failure(format!("a running server cannot tell for sure what {path} is")))
     }
 
+    fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>> {
+        Self::read_part(self, path, offset, length.into())
+    }
+
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
         self.fetch_all(requests, sink)
     }

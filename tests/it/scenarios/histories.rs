@@ -7,39 +7,35 @@ use serde_json::Value;
 
 use super::scenarios;
 use crate::support::cluster::{Cluster, InitOptions, Stop};
-use crate::support::life::{assert_follows, assert_sound_at_rest};
-use crate::support::likeness::From;
+use crate::support::life::assert_sound_at_rest;
+use crate::support::likeness::{From, label};
 use crate::support::pair::Pair;
 use crate::support::replication::RecoveryConfig;
 use crate::support::servers::Major;
 use crate::support::stock;
 use crate::support::tool::Plan;
-use crate::support::tree::{self, Tree};
 use crate::support::workload;
 
 scenarios! {
-    same_timeline: v14 Stopped, v17 Live;
-    primary_is_ancestor: v15 Stopped, v13 Live;
-    standby_is_ancestor: v18 Stopped, v16 Live;
     cascade: v19 Stopped, v14 Live;
     diverged_standby: v16 Stopped, v15 Live;
     minimum_recovery_point: v17 Stopped, v13 Live;
     source_promoted_often: v14 Stopped, v18 Live;
     target_promoted_often: v13 Stopped, v19 Live;
+    just_promoted: v14 Live, v18 Live;
     there_and_back: v16 Stopped, v17 Live;
     later_child_of_one_timeline: v15 Stopped, v18 Live;
-    same_number: v13 Stopped, v16 Live;
 }
 
 /// Another standby of the running `primary`, following it.
-fn standby_of(primary: &Cluster) -> Cluster {
+pub(super) fn standby_of(primary: &Cluster) -> Cluster {
     let standby = primary.basebackup_standby(RecoveryConfig::Basebackup);
     standby.start();
     standby
 }
 
 /// A running primary with amcheck, `rewind_user` and a table.
-fn primary(major: Major) -> Cluster {
+pub(super) fn primary(major: Major) -> Cluster {
     let primary = Cluster::initdb(major, &InitOptions::default());
     primary.start();
     workload::prepare(&primary);
@@ -48,37 +44,25 @@ fn primary(major: Major) -> Cluster {
     primary
 }
 
-fn insert(cluster: &Cluster, origin: &str) {
+/// Adds a thousand rows that say where they were written.
+pub(super) fn insert(cluster: &Cluster, origin: &str) {
     cluster.sql("postgres", &format!("INSERT INTO rows (origin) SELECT '{origin}' FROM generate_series(1, 1000)"));
 }
 
 /// Where the rows of a cluster come from.
-fn origins(cluster: &Cluster) -> String {
+pub(super) fn origins(cluster: &Cluster) -> String {
     cluster.sql("postgres", "SELECT string_agg(DISTINCT origin, ' ' ORDER BY origin) FROM rows")
 }
 
 /// The timelines of one side, oldest first.
-fn timelines(plan: &Value, side: &str) -> Vec<u64> {
+pub(super) fn timelines(plan: &Value, side: &str) -> Vec<u64> {
     let history = plan[side]["history"].as_array().unwrap();
     history.iter().map(|entry| entry["timeline"].as_u64().unwrap()).collect()
 }
 
-fn lsn(value: &Value) -> Lsn {
+/// A position in a plan.
+pub(super) fn lsn(value: &Value) -> Lsn {
     value.as_str().unwrap().parse().unwrap()
-}
-
-/// Nothing is done, and stock says so, too.
-#[track_caller]
-fn assert_not_needed(pair: &Pair, from: From) {
-    pair.settle(from);
-    let stock_target = pair.copy_target();
-    let before = Tree::of(&pair.target);
-    let plan = Plan::of(&pair.target, pair.source(from), &[]);
-    assert_eq!(plan.json()["verdict"], "not_needed");
-    let _ = plan.apply(&[]).success();
-    assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
-    let stock = stock::rewind(&stock_target, pair.source(from), &[]).success();
-    assert!(stock.stderr.contains("no rewind required"), "{stock}");
 }
 
 /// A standby below a standby: what is written on the primary arrives, and all contents are equal.
@@ -92,65 +76,6 @@ fn assert_follows_through(target: &Cluster, upstream: &Cluster, primary: &Cluste
     assert!(target.dump_all() == primary.dump_all(), "the dumps differ");
     target.assert_amcheck();
     assert_sound_at_rest(target);
-}
-
-/// Nobody was promoted. The old primary is in order, and goes on.
-fn same_timeline(major: Major, from: From) {
-    let target = primary(major);
-    let source = standby_of(&target);
-    insert(&target, "later");
-    source.wait_for_catchup(&target);
-    target.stop(Stop::Fast);
-    let pair = Pair { source, target };
-    assert_not_needed(&pair, from);
-    pair.target.start();
-    if from == From::Stopped {
-        pair.source.start();
-    }
-    pair.target.wait_for_streaming();
-    insert(&pair.target, "last");
-    pair.source.wait_for_catchup(&pair.target);
-    assert_eq!(origins(&pair.source), "common last later");
-}
-
-/// The primary was stopped in good order before its standby was promoted: it can just follow.
-fn primary_is_ancestor(major: Major, from: From) {
-    let target = primary(major);
-    let source = standby_of(&target);
-    source.wait_for_catchup(&target);
-    // Its standby has its shutdown checkpoint: it waits for that.
-    target.stop(Stop::Fast);
-    source.promote();
-    insert(&source, "source");
-    let pair = Pair { source, target };
-    assert_not_needed(&pair, from);
-    if from == From::Stopped {
-        pair.source.start();
-    }
-    pair.target.follow(&pair.source);
-    assert_follows(&pair.target, &pair.source);
-    assert_sound_at_rest(&pair.target);
-}
-
-/// A standby that had stopped before the fork, too.
-fn standby_is_ancestor(major: Major, from: From) {
-    let old = primary(major);
-    let source = standby_of(&old);
-    let target = standby_of(&old);
-    target.wait_for_catchup(&old);
-    target.stop(Stop::Fast);
-    insert(&old, "later");
-    source.wait_for_catchup(&old);
-    source.promote();
-    insert(&source, "source");
-    let pair = Pair { source, target };
-    assert_not_needed(&pair, from);
-    if from == From::Stopped {
-        pair.source.start();
-    }
-    pair.target.follow(&pair.source);
-    assert_follows(&pair.target, &pair.source);
-    assert_sound_at_rest(&pair.target);
 }
 
 /// A standby below a standby was promoted, and comes back below it.
@@ -273,6 +198,44 @@ fn target_promoted_often(major: Major, from: From) {
     assert!(same("pg_wal/00000002.history"));
 }
 
+/// The source is still about the checkpoint that follows a promotion: its control file is on timeline 1, and its
+/// pages have not been on disk since before the last common checkpoint. Stock up to 15 sees nothing to do.
+fn just_promoted(major: Major, from: From) {
+    let slow = "checkpoint_completion_target = 0.9\nbgwriter_lru_maxpages = 0\n";
+    let change = |cluster: &Cluster| {
+        drop(cluster.sql("postgres", "UPDATE large SET filler = repeat('y', 500) WHERE g % 10 = 0"))
+    };
+    let pair = Pair::simple(major, |builder| {
+        builder
+            .config(slow)
+            .no_checkpoint_after_promotion()
+            .before_backup(|primary| {
+                primary.sql(
+                    "postgres",
+                    "CREATE TABLE large AS SELECT g, repeat('x', 500) AS filler FROM generate_series(1, 10000) g",
+                );
+            })
+            .before_fork(change)
+            .before_fork(Cluster::checkpoint)
+            .on_target_after_fork(change)
+    });
+    assert_eq!(pair.source.controldata()["Latest checkpoint's TimeLineID"], "1");
+    let stock_target = pair.copy_target();
+    let stock = stock::rewind(&stock_target, pair.source(from), &[]).success();
+    let plan = Plan::of(&pair.target, pair.source(from), Pair::arguments(from));
+    let _ = plan.apply(&[]).success();
+    let plan = plan.json();
+    assert_eq!((timelines(&plan, "source"), timelines(&plan, "target")), (vec![1, 2], vec![1]));
+    assert!(lsn(&plan["backup_label"]["start"]) < lsn(&plan["checkpoint"]["redo"]), "{}", plan["backup_label"]);
+    if major.0 < 16 {
+        assert!(stock.stderr.contains("no rewind required"), "{stock}");
+    } else {
+        // The checkpoint writes pages meanwhile.
+        assert_eq!(label(&stock_target), label(&pair.target));
+    }
+    pair.assert_lives(from);
+}
+
 /// A rewound cluster is promoted, and rewound once more: the fork is on timeline 2.
 fn there_and_back(major: Major, from: From) {
     let Pair { source, target } = Pair::simple(major, |builder| builder);
@@ -321,25 +284,4 @@ fn later_child_of_one_timeline(major: Major, from: From) {
     assert_eq!(plan["divergence"]["timeline"], 2);
     pair.target.start();
     assert_eq!(origins(&pair.target), "common timeline 2 timeline 4");
-}
-
-/// Both were promoted on their own and call different timelines 2. Stock compares the numbers only.
-fn same_number(major: Major, from: From) {
-    let pair = Pair::simple(major, |builder| {
-        builder.on_target_after_fork(|target| {
-            target.promote_again();
-            insert(target, "timeline 2");
-        })
-    });
-    pair.settle(from);
-    let stock = stock::rewind(&pair.copy_target(), pair.source(from), &[]).success();
-    assert!(stock.stderr.contains("no rewind required"), "{stock}");
-    let plan = Plan::of(&pair.target, pair.source(from), Pair::arguments(from));
-    let _ = plan.apply(&[]).success();
-    let plan = plan.json();
-    assert_eq!((timelines(&plan, "source"), timelines(&plan, "target")), (vec![1, 2], vec![1, 2]));
-    assert_eq!(plan["divergence"]["timeline"], 1);
-    pair.assert_lives(from);
-    pair.target.start();
-    assert_eq!(origins(&pair.target), "common source");
 }

@@ -9,6 +9,7 @@ mod files;
 mod histories;
 mod layouts;
 mod moving;
+mod same_timeline;
 
 use std::collections::BTreeSet;
 
@@ -43,6 +44,7 @@ fn every_major_meets_every_kind() {
         ("histories", histories::TABLE),
         ("layouts", layouts::TABLE),
         ("moving", moving::TABLE),
+        ("same_timeline", same_timeline::TABLE),
     ];
     for (file, table) in tables {
         let majors: BTreeSet<Major> = table.iter().map(|row| row.1).collect();

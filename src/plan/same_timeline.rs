@@ -1,0 +1,125 @@
+//! Two clusters with one and the same history: whether they really are on one timeline.
+//!
+//! Two standbys that had replayed the same WAL and were promoted independently both call their
+//! new timeline by the same number and let it begin at the same position. Only their WAL tells.
+
+use crate::cluster::Source;
+use crate::error::{Error, Result};
+use crate::format::{ControlFile, DbState};
+use crate::types::{ClusterPath, Lsn, TimelineHistory};
+
+use super::divergence::Divergence;
+use super::facts::Cluster;
+use super::scan::WalScan;
+
+/// Whether target and source have the same record at a position; unknown where one side has none to compare.
+type Same = Option<bool>;
+
+/// What is known of two clusters with equal histories.
+pub(super) struct OneTimeline<'a> {
+    /// The target.
+    pub(super) target: &'a Cluster,
+    /// The target's WAL.
+    pub(super) scan: WalScan<'a>,
+    /// The source.
+    pub(super) source: &'a mut dyn Source,
+    /// The source's control file.
+    pub(super) source_control: &'a ControlFile,
+    /// How far the source's WAL reaches.
+    pub(super) source_end: Lsn,
+}
+
+impl OneTimeline<'_> {
+    /// Where the two part all the same; none where they do not, as far as can be told.
+    ///
+    /// WAL that the source has dropped cannot be compared, but a standby cannot go on with it, either.
+    ///
+    /// # Errors
+    /// When they part at an unknown position.
+    pub(super) fn divergence(mut self) -> Result<Option<Divergence>> {
+        let newest = self.target.control.checkpoint_location();
+        if self.same_record(newest)? != Some(false) {
+            return Ok(None);
+        }
+        let begin = self.target.history.entries().last().map(|entry| entry.begin).unwrap_or_default();
+        let first = self.same_record(self.scan.format().record_start_after(begin))?;
+        fork_before_first_record(&self.target.history, first).map(Some).ok_or_else(|| {
+            let timeline = self.target.control.timeline();
+            Error::precondition(format!(
+                "both are on timeline {timeline}, but the target's last checkpoint, at {newest}, is not in the source's WAL"
+            ))
+            .hint("the two wrote on one timeline independently, and where that began is unknown; make the target anew from a base backup")
+        })
+    }
+
+    fn same_record(&mut self, lsn: Lsn) -> Result<Same> {
+        if let Some(known) = same_by_position(lsn, self.source_end, self.source_control.state()) {
+            return Ok(known);
+        }
+        // What the target lacks cannot be compared.
+        let Ok((name, offset, ours)) = self.scan.raw_record_at(lsn) else { return Ok(None) };
+        let size = self.target.control.geometry().wal_segment_size;
+        let path = format!("pg_wal/{}", name.text(size));
+        let Ok(path) = ClusterPath::new(path.as_bytes()) else { return Ok(None) };
+        let theirs = self.source.read_part(&path, offset, u32::try_from(ours.len()).unwrap_or(u32::MAX))?;
+        Ok(theirs.map(|theirs| theirs == ours))
+    }
+}
+
+/// The answer where the source's WAL does not reach up to a record: a primary has not written it, while
+/// a standby may only not have got it yet. None where the WAL must be looked at.
+fn same_by_position(lsn: Lsn, source_end: Lsn, source: DbState) -> Option<Same> {
+    let reaches = match source {
+        // The end that is known of it is where its last record begins.
+        DbState::ShutDown => lsn <= source_end,
+        _ => lsn < source_end,
+    };
+    let is_primary = matches!(source, DbState::ShutDown | DbState::InProduction);
+    (!reaches).then_some(is_primary.then_some(false))
+}
+
+/// The fork, if even the first record of the last timeline is another one: where that timeline begins.
+fn fork_before_first_record(history: &TimelineHistory, first: Same) -> Option<Divergence> {
+    match history.entries() {
+        [.., parent, last] if first == Some(false) => Some(Divergence { lsn: last.begin, timeline: parent.timeline }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::TimelineId;
+
+    #[test]
+    fn only_a_primary_is_known_to_lack_what_it_has_not_reached() {
+        let cases = [
+            ("in a running primary's WAL", 90, DbState::InProduction, None),
+            ("at a running primary's end", 100, DbState::InProduction, Some(Some(false))),
+            ("a stopped primary's last record", 100, DbState::ShutDown, None),
+            ("behind it", 108, DbState::ShutDown, Some(Some(false))),
+            ("in a standby's WAL", 90, DbState::InArchiveRecovery, None),
+            ("not with a standby yet", 100, DbState::InArchiveRecovery, Some(None)),
+            ("nor with a stopped one", 100, DbState::ShutDownInRecovery, Some(None)),
+        ];
+        for (case, lsn, state, expected) in cases {
+            assert_eq!(same_by_position(Lsn::new(lsn), Lsn::new(100), state), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_fork_is_known_where_the_first_record_differs() {
+        let first = TimelineHistory::new(&[], TimelineId::new(1));
+        let second = TimelineHistory::new(&[(TimelineId::new(1), Lsn::new(100))], TimelineId::new(2));
+        let fork = Divergence { lsn: Lsn::new(100), timeline: TimelineId::new(1) };
+        let cases = [
+            (&second, Some(false), Some(fork)),
+            (&second, Some(true), None),
+            (&second, None, None),
+            (&first, Some(false), None),
+        ];
+        for (history, same, expected) in cases {
+            assert_eq!(fork_before_first_record(history, same), expected, "{same:?}");
+        }
+    }
+}
