@@ -83,6 +83,8 @@ pub enum WalPath {
     History,
     /// `archive_status/<segment>.ready` or `.done`.
     SegmentStatus(WalFileName),
+    /// `archive_status/<segment>.partial.ready` or `.done`.
+    PartialStatus,
     /// Anything else.
     Other,
 }
@@ -93,17 +95,24 @@ pub fn wal_path(path: &ClusterPath, size: WalSegmentSize) -> Option<WalPath> {
     let name = path.below(b"pg_wal")?;
     let kind = if let Some(segment) = WalFileName::parse(name, size) {
         WalPath::Segment(segment)
-    } else if name.strip_suffix(b".partial").is_some_and(|segment| WalFileName::parse(segment, size).is_some()) {
+    } else if is_partial(name, size) {
         WalPath::Partial
     } else if is_history(name) {
         WalPath::History
     } else {
         let status = name.strip_prefix(b"archive_status/");
         let segment = status.and_then(|s| s.strip_suffix(b".ready").or(s.strip_suffix(b".done")));
-        let segment = segment.and_then(|name| WalFileName::parse(name, size));
-        segment.map_or(WalPath::Other, WalPath::SegmentStatus)
+        match segment {
+            Some(name) if is_partial(name, size) => WalPath::PartialStatus,
+            Some(name) => WalFileName::parse(name, size).map_or(WalPath::Other, WalPath::SegmentStatus),
+            None => WalPath::Other,
+        }
     };
     Some(kind)
+}
+
+fn is_partial(name: &[u8], size: WalSegmentSize) -> bool {
+    name.strip_suffix(b".partial").is_some_and(|segment| WalFileName::parse(segment, size).is_some())
 }
 
 fn is_history(name: &[u8]) -> bool {
@@ -155,6 +164,7 @@ mod tests {
         assert_eq!(kind("pg_wal/000000010000000000000003.partial"), Some(WalPath::Partial));
         assert_eq!(kind("pg_wal/00000002.history"), Some(WalPath::History));
         assert!(matches!(kind("pg_wal/archive_status/000000010000000000000003.done"), Some(WalPath::SegmentStatus(_))));
+        assert_eq!(kind("pg_wal/archive_status/000000010000000000000003.partial.ready"), Some(WalPath::PartialStatus));
         assert_eq!(kind("pg_wal/archive_status/00000002.history.ready"), Some(WalPath::Other));
         assert_eq!(kind("pg_wal/000000010000000000000003.00000028.backup"), Some(WalPath::Other));
         assert_eq!(kind("pg_wal/xlogtemp.77"), Some(WalPath::Other));

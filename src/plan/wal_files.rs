@@ -51,8 +51,9 @@ impl WalNeeds {
             WalPath::Segment(name) => self.decide_segment(name, on_target, on_source),
             WalPath::History if on_source => WalDecision::Fetch(Reason::TimelineHistory),
             WalPath::Partial if !on_target => WalDecision::Keep(KeptReason::NotReplayed),
+            WalPath::PartialStatus if !on_target => WalDecision::Keep(KeptReason::StatusOfUnfetchedWal),
             WalPath::SegmentStatus(name) => self.decide_status(name, on_target, on_source),
-            WalPath::History | WalPath::Partial | WalPath::Other => WalDecision::Compare,
+            WalPath::History | WalPath::Partial | WalPath::PartialStatus | WalPath::Other => WalDecision::Compare,
         }
     }
 
@@ -211,6 +212,8 @@ mod tests {
         assert_eq!(needs.decide(WalPath::History, true, false), Compare);
         assert_eq!(needs.decide(WalPath::Partial, false, true), Keep(KeptReason::NotReplayed));
         assert_eq!(needs.decide(WalPath::Partial, true, false), Compare);
+        assert_eq!(needs.decide(WalPath::PartialStatus, false, true), Keep(KeptReason::StatusOfUnfetchedWal));
+        assert_eq!(needs.decide(WalPath::PartialStatus, true, false), Compare);
         assert_eq!(needs.decide(WalPath::SegmentStatus(name(1, 9)), false, true), Fetch(Reason::ReplayNeedsIt));
         assert_eq!(
             needs.decide(WalPath::SegmentStatus(name(1, 5)), false, true),

@@ -10,6 +10,7 @@ mod histories;
 mod layouts;
 mod moving;
 mod same_timeline;
+mod wal_segments;
 
 use std::collections::BTreeSet;
 
@@ -45,6 +46,7 @@ fn every_major_meets_every_kind() {
         ("layouts", layouts::TABLE),
         ("moving", moving::TABLE),
         ("same_timeline", same_timeline::TABLE),
+        ("wal_segments", wal_segments::TABLE),
     ];
     for (file, table) in tables {
         let majors: BTreeSet<Major> = table.iter().map(|row| row.1).collect();
