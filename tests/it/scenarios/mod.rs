@@ -6,6 +6,7 @@
 
 mod contents;
 mod files;
+mod forks;
 mod histories;
 mod layouts;
 mod moving;
@@ -42,6 +43,7 @@ fn every_major_meets_every_kind() {
     let tables = [
         ("contents", contents::TABLE),
         ("files", files::TABLE),
+        ("forks", forks::TABLE),
         ("histories", histories::TABLE),
         ("layouts", layouts::TABLE),
         ("moving", moving::TABLE),
