@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::super::bytes::{u32_at, u64_at};
+use super::super::bytes::{u8_at, u32_at, u64_at};
 use super::error::{WalError, WalProblem};
 use super::page::{PageHeader, WalFormat};
 use super::record::{BlockReference, RECORD_HEADER, Record, RecordHeader, parse_content};
@@ -43,8 +43,9 @@ pub struct WalReader {
 enum State {
     /// A record begins at this position, or behind the page header that stands there.
     RecordAt(Lsn),
-    /// The rest of a record that this reader does not want, if any.
-    PassOver,
+    /// The rest of a record that this reader does not want, if any: so many bytes, from its second
+    /// page on.
+    PassOver(Option<u64>),
     /// More of the record that began at `lsn`.
     Continue { lsn: Lsn, total_length: u32 },
     /// A torn record that began at `torn` is void; the record that says so comes first.
@@ -57,7 +58,7 @@ impl WalReader {
     pub fn new(format: WalFormat, start: Start) -> Self {
         let (lsn, state) = match start {
             Start::Record(lsn) => (lsn, State::RecordAt(lsn)),
-            Start::FirstOf(page) => (page, State::PassOver),
+            Start::FirstOf(page) => (page, State::PassOver(None)),
         };
         Self {
             format,
@@ -81,7 +82,7 @@ impl WalReader {
     pub fn position(&self) -> Option<Lsn> {
         match self.state {
             State::RecordAt(lsn) => Some(lsn),
-            State::PassOver | State::Continue { .. } | State::Overwritten { .. } => None,
+            State::PassOver(_) | State::Continue { .. } | State::Overwritten { .. } => None,
         }
     }
 
@@ -131,7 +132,7 @@ impl WalReader {
         let body = address.plus(header.length as u64);
         match self.state {
             State::RecordAt(lsn) => self.begin_page(lsn, address, body, header)?,
-            State::PassOver => self.pass_over(address, body, header),
+            State::PassOver(expected) => self.pass_over(page, address, header, expected)?,
             State::Continue { lsn, .. } if header.voids_torn_record => {
                 self.torn.clear();
                 self.state = State::Overwritten { at: body, torn: lsn };
@@ -162,14 +163,32 @@ impl WalReader {
         Ok(())
     }
 
-    fn pass_over(&mut self, address: Lsn, body: Lsn, header: PageHeader) {
-        let page_end = address.plus(self.format.page_size());
-        let end = body.plus(u64::from(header.remaining)).aligned();
-        if end < page_end || header.remaining == 0 {
-            self.state = State::RecordAt(end);
-        } else if body.plus(u64::from(header.remaining)) <= page_end {
-            self.state = State::RecordAt(page_end);
+    /// Passes over what a record from before leaves on this page.
+    fn pass_over(
+        &mut self,
+        page: &[u8],
+        address: Lsn,
+        header: PageHeader,
+        expected: Option<u64>,
+    ) -> Result<(), WalError> {
+        let remaining = u64::from(header.remaining);
+        match expected {
+            Some(expected) if remaining != expected && !header.voids_torn_record => {
+                return Err(WalProblem::Continuation { expected, found: header.remaining }.at(address));
+            }
+            _ => {}
         }
+        let body = page.get(header.length..).unwrap_or_default();
+        let end = address.plus(header.length as u64).plus(remaining).aligned();
+        self.state = if let Some(left) = remaining.checked_sub(body.len() as u64).filter(|&left| left > 0) {
+            State::PassOver(Some(left))
+        } else if ends_switch(body, header.remaining as usize) {
+            let size = self.format.geometry.wal_segment_size.bytes();
+            State::RecordAt(end.plus(size - 1).start_of(size))
+        } else {
+            State::RecordAt(end)
+        };
+        Ok(())
     }
 
     /// Takes this page's part of a record; visits the record once it is whole.
@@ -268,9 +287,78 @@ impl WalReader {
     }
 }
 
+/// Whether the `remaining` bytes at the beginning of a page end a segment switch that began before
+/// the page: the last 8 or 16 bytes of its header, which is all of it. What sets it apart from other
+/// records that end with such bytes is that no record follows.
+fn ends_switch(body: &[u8], remaining: usize) -> bool {
+    let Some(kind) = remaining.checked_sub(8).filter(|_| matches!(remaining, 8 | 16)) else { return false };
+    let is_switch = u8_at(body, kind).is_some_and(|info| info & 0xF0 == XLOG_SWITCH)
+        && u8_at(body, kind.saturating_add(1)) == Some(XLOG);
+    is_switch && u32_at(body, remaining) == Some(0)
+}
+
 /// Checks that `record` says that the record torn at `torn` is void.
 fn check_overwrite(record: &Record<'_>, torn: Lsn) -> Result<(), WalError> {
     let is_overwrite = record.header.resource_manager == XLOG && record.operation() == XLOG_OVERWRITE_CONTRECORD;
     let names = u64_at(record.main_data, 0).map(Lsn::new);
     if is_overwrite && names == Some(torn) { Ok(()) } else { Err(WalProblem::NotOverwritten.at(record.lsn)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Major, control_file_sample};
+
+    /// A page at `address` whose only record claims `length` bytes.
+    fn claiming(format: &WalFormat, address: Lsn, length: u32) -> Vec<u8> {
+        let mut page = vec![0; 8192];
+        page[..2].copy_from_slice(&format.facts.wal_magic.to_le_bytes());
+        page[8..16].copy_from_slice(&address.get().to_le_bytes());
+        page[24..28].copy_from_slice(&length.to_le_bytes());
+        page
+    }
+
+    #[test]
+    fn the_end_of_a_switch_is_told_from_other_ends_of_records() {
+        let switch = [&[7; 8][..], &[0x40, 0, 0, 0, 1, 2, 3, 4]].concat();
+        let unused = [0; 8];
+        let next = 24_u64.to_le_bytes();
+        let cases = [
+            (&switch[..], &unused, true),
+            (&switch[8..], &unused, true),
+            (&switch[..], &next, false),
+            // Not the end of a header, which is aligned: what follows is padding, then a record.
+            (&switch[1..], &unused, false),
+            (&[0x40, 1, 0, 0, 1, 2, 3, 4][..], &unused, false),
+            (&[0x50, 0, 0, 0, 1, 2, 3, 4][..], &unused, false),
+            (&[][..], &unused, false),
+        ];
+        for (tail, behind, expected) in cases {
+            assert_eq!(ends_switch(&[tail, behind].concat(), tail.len()), expected, "{tail:?}, {behind:?}");
+        }
+        assert!(!ends_switch(&switch, 16) && !ends_switch(&[], 8), "nothing says that no record follows");
+    }
+
+    #[test]
+    fn a_record_costs_the_memory_of_the_pages_that_came() {
+        for major in Major::ALL {
+            let format = WalFormat::of(&control_file_sample(major, |_| ()));
+            let start = Lsn::new(0x10_2000);
+            let mut reader = WalReader::new(format, Start::Record(start));
+            let mut missing = u32::MAX;
+            for index in 0..64_u32 {
+                let address = start.plus(8192 * u64::from(index));
+                let mut page = claiming(&format, address, missing);
+                if index > 0 {
+                    page[2] = 1;
+                    page[16..20].copy_from_slice(&missing.to_le_bytes());
+                }
+                assert_eq!(reader.feed(&page, |_| ControlFlow::<()>::Continue(())), Ok(ControlFlow::Continue(())));
+                missing -= 8192 - 24;
+                let fed = 8192 * (index as usize + 1);
+                assert!(reader.torn.len() < fed && reader.torn.capacity() <= 2 * fed, "{}", reader.torn.capacity());
+            }
+            assert_eq!(reader.position(), None);
+        }
+    }
 }
