@@ -16,6 +16,7 @@
 //! | [`tool`] | the program under test |
 //! | [`likeness`] | our outcome compared with stock's, byte for byte |
 //! | [`life`] | what a rewound cluster owes once it runs |
+//! | [`wal_builder`] | WAL that no server wrote |
 //! | [`tree`] | what a directory contains, and how two differ |
 //! | [`wal`] | which records a cluster has written |
 #![allow(dead_code, reason = "a harness offers more than the tests of one moment use")]
@@ -35,6 +36,7 @@ pub(crate) mod stock;
 pub(crate) mod tool;
 pub(crate) mod tree;
 pub(crate) mod wal;
+pub(crate) mod wal_builder;
 pub(crate) mod workload;
 
 mod selftest;
