@@ -12,6 +12,7 @@
 
 mod commands;
 mod control_file;
+mod fuzz_seeds;
 mod oracle;
 mod scenarios;
 mod schema;

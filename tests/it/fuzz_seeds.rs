@@ -1,0 +1,122 @@
+//! What the fuzz targets begin with: small pieces of what real servers and the program wrote.
+//!
+//! `PG_UNFORK_UPDATE_SEEDS=DIRECTORY cargo test --release --test it fuzz_seeds` makes them anew; they
+//! belong in `fuzz/seeds`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use pg_unfork::format::wal::{Start, WalFormat, WalReader};
+use pg_unfork::format::{ControlFile, parse_history};
+use pg_unfork::manifest::{self, Manifest};
+use pg_unfork::types::{Lsn, TimelineId};
+
+use crate::support::cluster::Cluster;
+use crate::support::for_each_major;
+use crate::support::pair::Pair;
+use crate::support::scratch;
+use crate::support::servers::Major;
+use crate::support::stock::Source;
+use crate::support::tool::Plan;
+
+for_each_major!(seeds);
+
+/// Bytes of a control file that say something.
+const CONTROL_FILE_BEGINNING: usize = 320;
+const PAGE: usize = 8192;
+
+/// The stored seeds of a major are what they should be.
+fn seeds(major: Major) {
+    if let Some(directory) = std::env::var_os("PG_UNFORK_UPDATE_SEEDS") {
+        write_seeds(major, Path::new(&directory));
+    }
+    let control = stored("control_history_label", "control", major);
+    let [mode, index, control @ ..] = &control[..] else { panic!("a control file") };
+    assert_eq!((*mode, usize::from(*index)), (1, major.index()));
+    let mut control = control.to_vec();
+    control.resize(PAGE, 0);
+    let format = WalFormat::of(&ControlFile::parse(&control).unwrap());
+    assert_eq!(format.facts.major.number(), u32::from(major.0));
+
+    let history = stored("control_history_label", "history", major);
+    assert_eq!(parse_history(&history[2..], TimelineId::new(2)).unwrap().entries().len(), 2);
+
+    let wal = stored("wal", "page", major);
+    assert_eq!((usize::from(wal[0]), wal[1], wal.len()), (major.index(), 0, 2 + PAGE));
+    assert!(variety(format, &wal[2..]) > 5);
+
+    let document = stored("manifest", "plan", major);
+    let plan = manifest::parse(&document).unwrap();
+    assert!(manifest::validate(&plan).is_empty() && plan.actions.len() > 5);
+}
+
+fn stored(target: &str, name: &str, major: Major) -> Vec<u8> {
+    let seeds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    let path = seeds.join(target).join(format!("{name}_{major}"));
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn write_seeds(major: Major, directory: &Path) {
+    let pair = Pair::shared(major);
+    let write = |target: &str, name: &str, content: &[u8]| {
+        let directory = directory.join(target);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(format!("{name}_{major}")), content).unwrap();
+    };
+    let index = major.index() as u8;
+    let control = fs::read(pair.target.path("global/pg_control")).unwrap();
+    write("control_history_label", "control", &[&[1, index][..], &control[..CONTROL_FILE_BEGINNING]].concat());
+    let history = fs::read(pair.source.path("pg_wal/00000002.history")).unwrap();
+    write("control_history_label", "history", &[&[2, 2][..], &history].concat());
+    let label = [&[3, index][..], &[0x28, 0, 0, 3, 0, 0, 0, 0, 0x60, 0, 0, 3, 0, 0, 0, 0, 1, 0, 0, 0, 4]].concat();
+    write("control_history_label", "label", &label);
+    let page = most_varied_page(&pair.target, WalFormat::of(&ControlFile::parse(&control).unwrap()));
+    write("wal", "page", &[&[index, 0][..], &page].concat());
+    let plan = Plan::of(&pair.target, Source::Directory(&pair.source), &[]);
+    write("manifest", "plan", &small(&plan.document()));
+}
+
+/// How many operations there are on a page.
+fn variety(format: WalFormat, page: &[u8]) -> usize {
+    let mut kinds = BTreeSet::new();
+    let address = page[8..16].try_into().map(u64::from_le_bytes).unwrap();
+    let mut reader = WalReader::new(format, Start::FirstOf(Lsn::new(address)));
+    let _ = reader.feed(page, |record| {
+        kinds.insert((record.header.resource_manager, record.operation()));
+        ControlFlow::<()>::Continue(())
+    });
+    kinds.len()
+}
+
+fn most_varied_page(cluster: &Cluster, format: WalFormat) -> Vec<u8> {
+    let mut best = (0, Vec::new());
+    for entry in fs::read_dir(cluster.path("pg_wal")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().len() != 24 {
+            continue;
+        }
+        for page in fs::read(entry.path()).unwrap().chunks(PAGE) {
+            let variety = variety(format, page);
+            if variety > best.0 {
+                best = (variety, page.to_vec());
+            }
+        }
+    }
+    best.1
+}
+
+/// A plan with two actions of each kind and phase, without the names of this machine's directories.
+fn small(document: &[u8]) -> Vec<u8> {
+    let text = std::str::from_utf8(document).unwrap().replace(scratch::root().to_str().unwrap(), "/srv");
+    let mut plan: Manifest = serde_json::from_str(&text).unwrap();
+    let mut counts = BTreeMap::new();
+    plan.actions.retain(|action| {
+        let count = counts.entry(format!("{:?} {:?}", action.kind, action.phase)).or_insert(0);
+        *count += 1;
+        *count <= 2
+    });
+    plan.kept.truncate(3);
+    manifest::to_json(&mut plan).unwrap()
+}
