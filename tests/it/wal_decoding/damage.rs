@@ -81,9 +81,9 @@ fn assert_cut_files(wal: &Wal, last: &Read, cut: Lsn) {
 }
 
 /// The files of a log, cut at a position.
-struct CutFiles<'a> {
-    wal: &'a Wal,
-    cut: Lsn,
+pub(super) struct CutFiles<'a> {
+    pub(super) wal: &'a Wal,
+    pub(super) cut: Lsn,
 }
 
 impl WalFiles for CutFiles<'_> {

@@ -21,9 +21,11 @@ use std::os::unix::fs::FileExt;
 
 use pg_unfork::format::wal::Start;
 use pg_unfork::format::wal::resource_manager as rm;
-use pg_unfork::types::{ForkNumber, Lsn, SegmentNumber};
+use pg_unfork::plan::WalScan;
+use pg_unfork::types::{ForkNumber, Lsn, SegmentNumber, WalSegmentSize};
 
 use self::agreement::{assert_decoded, is_switch};
+use self::damage::CutFiles;
 use self::log::{Image, Read, Wal};
 use crate::support::cluster::{Cluster, InitOptions, Stop};
 use crate::support::for_each_major;
@@ -31,7 +33,7 @@ use crate::support::outcome::Outcome;
 use crate::support::pair::Pair;
 use crate::support::servers::{Installation, Major};
 
-for_each_major!(rich_pair, every_header, torn_records, resource_managers);
+for_each_major!(rich_pair, every_header, torn_records, switch_across_segments, resource_managers);
 
 fn rich_pair(major: Major) {
     let pair = Pair::shared(major);
@@ -115,6 +117,53 @@ fn torn_records(major: Major) {
         let from_torn = wal.read(Start::Record(torn), wal.page_size(), 1);
         assert_eq!(from_torn.records.first(), Some(next));
     }
+}
+
+/// A segment switch that begins in the last 8 or 16 bytes of a segment ends in the next one, and leaves
+/// the rest of that unused.
+fn switch_across_segments(major: Major) {
+    let cluster = Cluster::initdb(major, &InitOptions::default());
+    cluster.start();
+    cluster.checkpoint();
+    let size = WalSegmentSize::new(1 << 20).expect("a legal size");
+    for left in [8, 16] {
+        cluster.sql("postgres", "SELECT pg_switch_wal()");
+        let emit = |bytes: u64| {
+            let query = format!(
+                "SELECT pg_logical_emit_message(false, '', repeat('x', {bytes})); SELECT pg_current_wal_insert_lsn()"
+            );
+            let answer = cluster.sql("postgres", &query);
+            answer.lines().last().and_then(|lsn| lsn.parse::<Lsn>().ok()).expect("a position")
+        };
+        // Two on one page tell what a message costs besides its bytes; the last one goes up to the mark.
+        let (first, before) = (emit(800), emit(800));
+        let overhead = before.since(first) - 800;
+        let mark = Lsn::new(SegmentNumber::of(before, size).end(size).get() - left);
+        let pages = mark.start_of(8192).since(before.start_of(8192)) / 8192;
+        let reached = emit(mark.since(before) - pages * 24 - overhead);
+        assert_eq!(reached, mark);
+        cluster.sql("postgres", "SELECT pg_switch_wal()");
+    }
+    cluster.stop(Stop::Fast);
+    let wal = Wal::of(&cluster);
+    let records = assert_decoded(&cluster, &wal);
+    let mut crossing = 0;
+    for pair in records.windows(2).filter(|pair| is_switch(&pair[0])) {
+        let next_segment = SegmentNumber::of(pair[0].lsn, size).end(size);
+        if pair[0].end > next_segment {
+            crossing += 1;
+            let found = wal.read(Start::FirstOf(next_segment), wal.page_size(), 1);
+            assert_eq!(found.records.first(), Some(&pair[1]), "{:?}", found.error);
+        }
+    }
+    assert_eq!(crossing, 2);
+
+    // Going back to the last checkpoint but one leads through those segments.
+    let (last, before) = records.split_last().expect("records");
+    let checkpoint = before.iter().rfind(|read| read.decoded.checkpoint.is_some()).expect("a checkpoint");
+    let files = CutFiles { wal: &wal, cut: Lsn::MAX };
+    let found = WalScan::new(&files, wal.format, &wal.history).last_checkpoint_before(last.lsn).expect("a checkpoint");
+    assert_eq!(found.lsn, checkpoint.lsn);
 }
 
 /// Numbers and names of the built-in resource managers.
