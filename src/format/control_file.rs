@@ -425,6 +425,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn any_changed_byte_up_to_the_crc_is_found() {
+        for major in Major::ALL {
+            let good = sample(major, |_| ()).with_time(77).with_min_recovery_point(Lsn::new(5), TimelineId::new(3));
+            let mut bytes = good.as_bytes().to_vec();
+            for offset in 0..good.facts().control.crc + 4 {
+                for mask in [1 << (offset % 8), 0xFF] {
+                    bytes[offset] ^= mask;
+                    assert!(ControlFile::parse(&bytes).is_err(), "{major}: byte {offset} ^ {mask:02X}");
+                    bytes[offset] ^= mask;
+                }
+            }
+            assert_eq!(ControlFile::parse(&bytes), Ok(good));
+        }
+    }
+
+    #[test]
     fn damage_is_named() {
         let good = sample(Major::V17, |_| ());
         let flip = |offset: usize| {
