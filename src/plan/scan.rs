@@ -14,6 +14,9 @@ use crate::types::{Lsn, SegmentNumber, TimelineHistory, TimelineId, WalFileName}
 /// Bytes read at a time: whole pages of any size, and little enough to stay in the CPU's cache.
 const PIECE: usize = 128 << 10;
 
+/// What to do about a segment that is there and is no use.
+const GOOD_COPY: &str = "put a good copy of the segment into the target's pg_wal, from the WAL archive, and plan again; where there is none, make the target anew from a base backup";
+
 /// One cluster's WAL, along its line of timelines.
 #[derive(Clone, Copy)]
 pub struct WalScan<'a> {
@@ -50,7 +53,7 @@ impl<'a> WalScan<'a> {
     /// # Errors
     /// When a segment is missing, short or damaged before `visit` breaks off; the segment is named.
     pub fn each<B>(&self, start: Start, mut visit: impl FnMut(&Record<'_>) -> ControlFlow<B>) -> Result<B> {
-        let mut reader = WalReader::new(self.format, start);
+        let mut reader = WalReader::new(self.format, start).along(self.history);
         let mut buffer = vec![0; PIECE];
         let size = self.format.geometry.wal_segment_size;
         loop {
@@ -157,15 +160,17 @@ impl<'a> WalScan<'a> {
             if reached != stop {
                 return Err(Error::precondition(format!(
                     "no record of the target begins at {stop}, where the histories part"
-                )));
+                ))
+                .hint("a history file or pg_wal is another cluster's; make the target anew from a base backup"));
             }
             if let Some(checkpoint) = found {
                 return Ok(checkpoint);
             }
             stop = first.unwrap_or(stop);
-            segment = segment
-                .previous()
-                .ok_or_else(|| Error::precondition("the target's WAL has no checkpoint before the fork"))?;
+            segment = segment.previous().ok_or_else(|| {
+                Error::precondition("the target's WAL has no checkpoint before the fork")
+                    .hint("pg_wal is another cluster's; make the target anew from a base backup")
+            })?;
         }
     }
 
@@ -257,12 +262,14 @@ impl<'a> WalScan<'a> {
                 offset + got as u64,
                 size.bytes()
             ))
-            .hint("put a whole copy of the segment into the target's pg_wal and plan again")),
+            .hint(GOOD_COPY)),
         }
     }
 
     fn unreadable(&self, name: WalFileName, error: WalError) -> Error {
-        Error::precondition(format!("the target's WAL segment {} cannot be read", self.text(name))).because(error)
+        Error::precondition(format!("the target's WAL segment {} cannot be read", self.text(name)))
+            .because(error)
+            .hint(GOOD_COPY)
     }
 
     fn text(&self, name: WalFileName) -> String {

@@ -81,6 +81,12 @@ impl TimelineHistory {
         &self.0
     }
 
+    /// The timeline that the history is on at a position: where one ends, the next one begins.
+    #[must_use]
+    pub fn timeline_at(&self, lsn: Lsn) -> Option<TimelineId> {
+        self.0.iter().rev().find(|entry| entry.begin <= lsn).map(|entry| entry.timeline)
+    }
+
     /// The timeline of the WAL file that holds the segment ending at `segment_end`.
     ///
     /// The newest timeline that begins before the segment's end: a segment in which a timeline
@@ -108,6 +114,9 @@ mod tests {
                 Some(TimelineId::new(timeline)),
                 "{segment_end}"
             );
+        }
+        for (lsn, timeline) in [(0, 1), (99, 1), (100, 3), (199, 3), (200, 4), (9999, 4)] {
+            assert_eq!(history.timeline_at(Lsn::new(lsn)), Some(TimelineId::new(timeline)), "{lsn}");
         }
         assert_eq!(history.entries()[1].begin, Lsn::new(100));
         assert_eq!(history.entries()[2].end, None);

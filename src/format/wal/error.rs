@@ -56,6 +56,14 @@ pub enum WalProblem {
         /// `xlp_xlog_blcksz`.
         page_size: u32,
     },
+    /// The page is another branch's: the segment's file has another one's content.
+    #[error("page is of timeline {found}, expected {expected}: the segment's content is of another timeline")]
+    Timeline {
+        /// By the history.
+        expected: TimelineId,
+        /// In the page.
+        found: TimelineId,
+    },
     /// Timelines only rise along the log.
     #[error("page is of timeline {found}, after a page of timeline {before}")]
     TimelineFalls {

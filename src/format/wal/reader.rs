@@ -7,7 +7,7 @@ use super::error::{WalError, WalProblem};
 use super::page::{PageHeader, WalFormat};
 use super::record::{BlockReference, RECORD_HEADER, Record, RecordHeader, parse_content};
 use super::resource_manager::{XLOG, XLOG_OVERWRITE_CONTRECORD, XLOG_SWITCH};
-use crate::types::{Lsn, TimelineId};
+use crate::types::{Lsn, TimelineHistory, TimelineId};
 
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,7 @@ pub struct WalReader {
     next_page: Lsn,
     previous: Option<Lsn>,
     timeline: TimelineId,
+    history: Option<TimelineHistory>,
     state: State,
     /// The bytes so far of a record that crosses pages.
     torn: Vec<u8>,
@@ -65,10 +66,19 @@ impl WalReader {
             next_page: lsn.start_of(format.page_size()),
             previous: None,
             timeline: TimelineId::default(),
+            history: None,
             state,
             torn: Vec::new(),
             blocks: Vec::new(),
         }
+    }
+
+    /// The same reader, which takes only pages of the timeline that `history` is on at their position.
+    /// On the page in which a timeline begins the older one's header stays.
+    #[must_use]
+    pub fn along(mut self, history: &TimelineHistory) -> Self {
+        self.history = Some(history.clone());
+        self
     }
 
     /// The position of the page that must be fed next.
@@ -111,15 +121,22 @@ impl WalReader {
                 continue;
             }
             let header = self.format.page_header(page, address)?;
-            if header.timeline < self.timeline {
-                return Err(WalProblem::TimelineFalls { found: header.timeline, before: self.timeline }.at(address));
-            }
+            self.check_timeline(header.timeline, address).map_err(|problem| problem.at(address))?;
             self.timeline = header.timeline;
             if let ControlFlow::Break(value) = self.read_page(page, address, header, &mut visit)? {
                 return Ok(ControlFlow::Break(value));
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Checks the timeline of the page at `address`.
+    fn check_timeline(&self, found: TimelineId, address: Lsn) -> Result<(), WalProblem> {
+        match self.history.as_ref().and_then(|history| history.timeline_at(address)) {
+            Some(expected) if found != expected => Err(WalProblem::Timeline { expected, found }),
+            _ if found < self.timeline => Err(WalProblem::TimelineFalls { found, before: self.timeline }),
+            _ => Ok(()),
+        }
     }
 
     fn read_page<B>(
