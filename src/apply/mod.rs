@@ -88,11 +88,11 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
         return Ok(Outcome::AlreadyApplied);
     }
     refuse_sealed(&control)?;
-    stale::check_target(context.manifest, &control, context.target, context.store)?;
-    stale::check_source(context.manifest, context.source)?;
     if let Some(shared) = shared_directory(&context.target.directories(), &context.source.directories()) {
         return Err(Error::precondition(shared).hint("name two different clusters"));
     }
+    stale::check_target(context.manifest, &control, context.target, context.store)?;
+    stale::check_source(context.manifest, context.source)?;
     if context.manifest.verdict == Verdict::NotNeeded {
         return not_needed(&mut context);
     }
@@ -128,7 +128,8 @@ fn check_no_server(target: &dyn Target) -> Result<()> {
     match target.running_server()? {
         None => Ok(()),
         Some(pid) => Err(Error::precondition(format!("a server is running on the target (process {pid})"))
-            .hint("stop it in good order (pg_ctl stop -m fast), and plan again if it wrote anything")),
+            .hint("stop it in good order (pg_ctl stop -m fast), and plan again if it wrote anything")
+            .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it")),
     }
 }
 

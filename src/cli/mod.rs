@@ -21,9 +21,9 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let outcome = match &arguments.command {
-        args::Command::Plan(options) => refuse_root().and_then(|()| plan::run(options)),
+        args::Command::Plan(options) => refuse_root(is_root()).and_then(|()| plan::run(options)),
         args::Command::Show(options) => show::run(options),
-        args::Command::Apply(options) => refuse_root().and_then(|()| apply::run(options)),
+        args::Command::Apply(options) => refuse_root(is_root()).and_then(|()| apply::run(options)),
     };
     outcome.unwrap_or_else(|error| {
         output::error(&error);
@@ -37,11 +37,28 @@ fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done }
 }
 
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// A cluster belongs to an ordinary user, and what root writes does not.
-fn refuse_root() -> Result<()> {
-    if rustix::process::geteuid().is_root() {
+fn refuse_root(is_root: bool) -> Result<()> {
+    if is_root {
         return Err(Error::precondition("pg_unfork cannot be run as root")
             .hint("run it as the user that owns the data directory, like the server"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_refused() {
+        assert!(refuse_root(false).is_ok());
+        let error = refuse_root(true).unwrap_err();
+        assert_eq!((ExitCode::from(error.kind()), error.hints().len()), (ExitCode::Precondition, 1));
+    }
 }

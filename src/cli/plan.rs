@@ -21,7 +21,8 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
     refuse_inside(arguments.output.as_deref(), &target, arguments.source.pgdata.as_deref())?;
     if let Some(pid) = target.running_server()? {
         return Err(Error::precondition(format!("a server is running on the target (process {pid})"))
-            .hint("stop it in good order (pg_ctl stop -m fast)"));
+            .hint("stop it in good order (pg_ctl stop -m fast)")
+            .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"));
     }
     let mut source = match (&arguments.source.pgdata, &arguments.source.server) {
         (Some(directory), _) => source::directory(directory)?,

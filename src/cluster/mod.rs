@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use inventory::{FileEntry, FileKind, FileTime, Inventory};
+pub use inventory::{FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, contradiction};
 pub use target::{Durability, FileSystem, NewFile, Owner, PatchFile, TargetStore};
 
 use crate::error::Result;
@@ -80,14 +80,32 @@ pub struct DirectoryId {
     pub device: u64,
     /// The directory's inode number.
     pub inode: u64,
+    /// Device and inode number of each directory that it lies in, innermost first.
+    pub ancestors: Vec<(u64, u64)>,
 }
 
-/// How two clusters share a directory; none where they do not.
+impl DirectoryId {
+    /// Whether it lies in `other`, however deep.
+    fn is_inside(&self, other: &Self) -> bool {
+        self.ancestors.contains(&(other.device, other.inode))
+    }
+}
+
+/// How two clusters share a directory, or lie in one another; none where they do not.
 #[must_use]
 pub fn shared_directory(target: &[DirectoryId], source: &[DirectoryId]) -> Option<String> {
-    target.iter().find_map(|ours| {
-        let same = source.iter().find(|theirs| (ours.device, ours.inode) == (theirs.device, theirs.inode))?;
-        Some(format!("the target's {} is the source's {}", ours.name, same.name))
+    let pairs = || target.iter().flat_map(|ours| source.iter().map(move |theirs| (ours, theirs)));
+    let same = pairs().find(|(ours, theirs)| (ours.device, ours.inode) == (theirs.device, theirs.inode));
+    if let Some((ours, theirs)) = same {
+        return Some(format!("the target's {} is the source's {}", ours.name, theirs.name));
+    }
+    pairs().find_map(|(ours, theirs)| {
+        let (ours_name, theirs_name) = (&ours.name, &theirs.name);
+        match (ours.is_inside(theirs), theirs.is_inside(ours)) {
+            (true, _) => Some(format!("the target's {ours_name} lies inside the source's {theirs_name}")),
+            (_, true) => Some(format!("the source's {theirs_name} lies inside the target's {ours_name}")),
+            _ => None,
+        }
     })
 }
 

@@ -18,7 +18,7 @@ pub use control_file::{
     CONTROL_FILE_SIZE, Checkpoint, ControlFile, ControlFileError, ControlFileHeader, ControlFileSettings, DbState,
 };
 pub use history::{HistoryError, parse_history};
-pub use major::{Major, MajorFacts};
+pub use major::{ControlLayout, Major, MajorFacts};
 pub use page_checksum::page_checksum;
 
 #[cfg(test)]

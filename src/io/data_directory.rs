@@ -12,7 +12,7 @@ use crate::cluster::{
     ClusterReader, DirectoryId, FileEntry, FileKind, FileTime, Inventory, Position, Request, SMALL_FILE_LIMIT, Sink,
     Source, SourceKind, Target, WalFile, WalFiles,
 };
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::Major;
 use crate::progress::{Progress, Stage};
 use crate::types::{ClusterPath, FileMode, LinkText, WalFileName, WalSegmentSize};
@@ -32,20 +32,19 @@ impl DataDirectory {
     /// When it is none, or belongs to another user, as far as that can be seen from outside.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let path = fs::canonicalize(path)
-            .map_err(|error| Error::precondition(format!("cannot open data directory {shown}")).because(error))?;
+        let path = fs::canonicalize(path).map_err(|error| {
+            let failure = Error::precondition(format!("cannot open data directory {shown}"));
+            failure.because(error).hint("check the path; pg_unfork runs on the machine of the data directory")
+        })?;
         let metadata = fs::metadata(&path).context(|| format!("cannot look at {shown}"))?;
-        if !path.join("PG_VERSION").is_file() || !path.join("global").is_dir() {
-            return Err(Error::precondition(format!("{shown} is no PostgreSQL data directory"))
-                .hint("name the directory that holds PG_VERSION and global/pg_control"));
+        if metadata.is_dir() {
+            check_owner(&path, metadata.uid(), rustix::process::geteuid().as_raw())?;
+            fs::read_dir(&path).map_err(|error| unusable("read", &path, error))?;
         }
-        let owner = rustix::process::geteuid().as_raw();
-        if metadata.uid() != owner {
-            return Err(Error::precondition(format!(
-                "{shown} belongs to user id {}, this is user id {owner}",
-                metadata.uid()
-            ))
-            .hint("run pg_unfork as the user that owns the data directory"));
+        let is_directory = |name: &str| path.join(name).is_dir();
+        if !path.join("PG_VERSION").is_file() || !is_directory("global") || !is_directory("pg_tblspc") {
+            return Err(Error::precondition(format!("{shown} is no PostgreSQL data directory"))
+                .hint("name the directory that holds PG_VERSION, global and pg_tblspc"));
         }
         let roots = find_roots(&path)?;
         Ok(Self { path, metadata, roots })
@@ -72,25 +71,26 @@ impl DataDirectory {
         let file = match File::open(&full) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).context(|| format!("cannot open {}", full.display())),
+            Err(error) => return Err(unusable("open", &full, error)),
         };
         let mut bytes = Vec::new();
-        file.take(SMALL_FILE_LIMIT + 1)
-            .read_to_end(&mut bytes)
-            .context(|| format!("cannot read {}", full.display()))?;
+        let read = file.take(SMALL_FILE_LIMIT + 1).read_to_end(&mut bytes);
+        read.map_err(|error| unusable("read", &full, error))?;
         if bytes.len() as u64 > SMALL_FILE_LIMIT {
-            return Err(Error::failure(format!("{} has more than {SMALL_FILE_LIMIT} bytes", full.display())));
+            let message = format!("{} has more than {SMALL_FILE_LIMIT} bytes", full.display());
+            return Err(Error::precondition(message).hint("no such file is that long; put a good copy there"));
         }
         Ok(Some(bytes))
     }
 
     /// The directories that this cluster consists of.
     fn ids(&self) -> Vec<DirectoryId> {
-        let mut ids = vec![id_of("data directory", &self.metadata)];
+        let mut ids = vec![id_of("data directory", &self.path, &self.metadata)];
         for (path, _) in &self.roots {
             // A link that leads nowhere is the server's concern, not ours.
-            if let Ok(metadata) = fs::metadata(self.full(path)) {
-                ids.push(id_of(&path.to_string(), &metadata));
+            let real = fs::canonicalize(self.full(path));
+            if let Ok((real, metadata)) = real.and_then(|real| fs::metadata(&real).map(|metadata| (real, metadata))) {
+                ids.push(id_of(&path.to_string(), &real, &metadata));
             }
         }
         ids
@@ -102,7 +102,7 @@ impl DataDirectory {
             Ok(entries) => entries,
             // Gone since its own entry was read, or a tablespace's link that leads nowhere.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error).context(|| format!("cannot list {}", full.display())),
+            Err(error) => return Err(unusable("list", &full, error)),
         };
         let mut count = 0;
         for entry in entries {
@@ -156,8 +156,39 @@ impl DataDirectory {
     }
 }
 
-fn id_of(name: &str, metadata: &Metadata) -> DirectoryId {
-    DirectoryId { name: name.to_owned(), device: metadata.dev(), inode: metadata.ino() }
+/// Only the owner may use a cluster: what another user writes, the server could not read.
+fn check_owner(path: &Path, owner: u32, user: u32) -> Result<()> {
+    if owner == user {
+        return Ok(());
+    }
+    Err(Error::precondition(format!("{} belongs to user id {owner}, this is user id {user}", path.display()))
+        .hint("run pg_unfork as the user that owns the data directory, like the server"))
+}
+
+/// A file or directory of a cluster that cannot be used as what it should be.
+fn unusable(what: &str, path: &Path, error: io::Error) -> Error {
+    let failure = Error::failure(format!("cannot {what} {}", path.display()));
+    let failure = match error.kind() {
+        io::ErrorKind::PermissionDenied => failure
+            .with_kind(ErrorKind::Precondition)
+            .hint("let the owner of the data directory read everything that is in it"),
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => failure
+            .with_kind(ErrorKind::Precondition)
+            .hint("move away what does not belong there, and put back what does"),
+        _ => failure.hint("see the system's log for errors of the disk or of the file system"),
+    };
+    failure.because(error)
+}
+
+/// What identifies the directory at this real path, and those that it lies in.
+fn id_of(name: &str, real: &Path, metadata: &Metadata) -> DirectoryId {
+    let above = real.ancestors().skip(1).filter_map(|directory| fs::metadata(directory).ok());
+    DirectoryId {
+        name: name.to_owned(),
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        ancestors: above.map(|metadata| (metadata.dev(), metadata.ino())).collect(),
+    }
 }
 
 fn modified(metadata: &Metadata) -> FileTime {
@@ -247,7 +278,7 @@ impl OpenFile {
         match File::open(&path) {
             Ok(file) => Ok(Some(Self { file, path })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).context(|| format!("cannot open {}", path.display())),
+            Err(error) => Err(unusable("open", &path, error)),
         }
     }
 }
@@ -260,7 +291,7 @@ impl WalFile for OpenFile {
                 Ok(0) => break,
                 Ok(count) => got += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).context(|| format!("cannot read {}", self.path.display())),
+                Err(error) => return Err(unusable("read", &self.path, error)),
             }
         }
         Ok(got)
@@ -343,7 +374,7 @@ impl Source for StoppedSource {
                             sink.gone(index)?;
                             continue;
                         }
-                        Err(error) => return Err(error).context(|| format!("cannot open {}", full.display())),
+                        Err(error) => return Err(unusable("open", &full, error)),
                     }
                 }
             };
@@ -351,5 +382,19 @@ impl Source for StoppedSource {
             open = Some((&request.path, file));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_may_use_a_cluster() {
+        assert!(check_owner(Path::new("/data"), 70, 70).is_ok());
+        let error = check_owner(Path::new("/data"), 0, 70).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Precondition);
+        assert_eq!(error.to_string(), "/data belongs to user id 0, this is user id 70");
     }
 }

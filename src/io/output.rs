@@ -58,9 +58,12 @@ pub fn read_document(path: Option<&Path>) -> Result<Vec<u8>> {
         Some(path) => std::fs::File::open(path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes)),
         None => std::io::stdin().lock().take(LIMIT + 1).read_to_end(&mut bytes),
     };
-    read.context(|| format!("cannot read {shown}"))?;
+    read.map_err(|error| {
+        Error::failure(format!("cannot read {shown}")).because(error).hint("name the file that pg_unfork plan wrote")
+    })?;
     if bytes.len() as u64 > LIMIT {
-        return Err(Error::failure(format!("{shown} has more than {LIMIT} bytes: it is no manifest")));
+        return Err(Error::failure(format!("{shown} has more than {LIMIT} bytes: it is no manifest"))
+            .hint("name the file that pg_unfork plan wrote"));
     }
     Ok(bytes)
 }

@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{self, Access, AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{self, Access, AtFlags, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::beneath::{OsResult, open_beneath, open_parent};
 use crate::cluster::{FileEntry, FileKind, FileTime};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::types::{ClusterPath, FileMode};
 
 /// Where a path is: a root, and the way from there.
@@ -40,15 +40,20 @@ impl Place {
         if fs::accessat(&parent, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_err() {
             return Ok(Some("its directory is not writable"));
         }
+        if is_protected(parent.as_fd(), Path::new(".")) {
+            return Ok(Some("its directory is immutable or append-only"));
+        }
         let Some(status) = self.status()? else { return Ok(None) };
         if status.st_uid != rustix::process::geteuid().as_raw() {
             return Ok(Some("it belongs to another user"));
+        }
+        if is_protected(parent.as_fd(), name) {
+            return Ok(Some("it is immutable or append-only"));
         }
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
         match fs::accessat(&parent, name, Access::WRITE_OK, AtFlags::EACCESS | AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::PERM) => Ok(Some("it is immutable")),
             Err(_) if in_place => Ok(Some("it is not writable")),
             _ => Ok(None),
         }
@@ -77,6 +82,14 @@ impl Place {
     }
 }
 
+/// Whether an attribute of the file system (`chattr +i`, `+a`) keeps everybody from changing what is there.
+/// Where the file system does not tell, it has no such attributes.
+fn is_protected(parent: BorrowedFd<'_>, name: &Path) -> bool {
+    let protects = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+    fs::statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())
+        .is_ok_and(|found| (found.stx_attributes & found.stx_attributes_mask).intersects(protects))
+}
+
 /// Opens a directory, wherever links lead.
 pub(super) fn open_directory(path: &Path) -> OsResult<OwnedFd> {
     fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -97,7 +110,16 @@ pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path, mode: u32) -> Os
 
 /// An error that says what was being done to which path.
 pub(super) fn io_error(what: &str, path: &ClusterPath, error: Errno) -> Error {
-    Error::failure(format!("cannot {what} {path}")).because(error)
+    let failure = Error::failure(format!("cannot {what} {path}")).because(error);
+    match error {
+        Errno::LOOP => failure
+            .with_kind(ErrorKind::Stale)
+            .hint("it, or a directory on the way to it, is a symlink now, which is never followed; make a fresh plan"),
+        Errno::ACCESS | Errno::PERM => {
+            failure.hint("let the owner of the data directory read and write everything that is in it")
+        }
+        _ => failure.hint("see the system's log for errors of the disk or of the file system"),
+    }
 }
 
 /// What a file's status says; none for what is neither file, directory nor symlink.

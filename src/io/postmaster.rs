@@ -5,15 +5,19 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid, getppid, test_kill_process};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// The process id of the server that runs on `directory`, by its `postmaster.pid`.
 ///
-/// As PostgreSQL itself judges: the file's first line names a process that exists and is neither
-/// this one nor its parent. A file whose process is gone is left from a crash.
+/// As PostgreSQL itself judges: the file's first line names a process that exists, whatever it is, and is
+/// neither this one nor its parent, nor another user's. A file whose process is gone is left from a
+/// crash, and one that names none is in the way of any server, too.
+///
+/// A server in another container, or on another machine, has a process that does not exist here: its
+/// control file says that it is running.
 ///
 /// # Errors
-/// When the file is there but cannot be read.
+/// When the file is there but cannot be read, or names no process.
 pub(super) fn running_postmaster(directory: &Path) -> Result<Option<i32>> {
     let path = directory.join("postmaster.pid");
     let text = match std::fs::read_to_string(&path) {
@@ -24,18 +28,23 @@ pub(super) fn running_postmaster(directory: &Path) -> Result<Option<i32>> {
     // A standalone backend writes its process id with a minus sign.
     let number = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok());
     let pid = number.and_then(i32::checked_abs).and_then(Pid::from_raw);
+    if pid.is_none() {
+        return Err(Error::precondition(format!("{} names no process", path.display()))
+            .hint("a server is just starting there, or the file is left from a crash: remove it if you are sure that no server runs"));
+    }
     Ok(pid.filter(|&pid| is_alive(pid)).map(|pid| pid.as_raw_nonzero().get()))
 }
 
 fn is_alive(pid: Pid) -> bool {
     let ours = pid == getpid() || getppid() == Some(pid);
-    !ours && !matches!(test_kill_process(pid), Err(Errno::SRCH))
+    !ours && !matches!(test_kill_process(pid), Err(Errno::SRCH | Errno::PERM))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn a_pid_file_counts_while_its_process_lives() {
@@ -53,6 +62,9 @@ mod tests {
         child.wait().unwrap();
         assert_eq!(found(&format!("{pid}\n/data\n")), None);
         assert_eq!(found(&format!("{}\n", std::process::id())), None);
-        assert_eq!(found(""), None);
+        for text in ["", "\n", "garbage\n", "0\n", "99999999999\n"] {
+            std::fs::write(scratch.path().join("postmaster.pid"), text).unwrap();
+            assert_eq!(running_postmaster(scratch.path()).unwrap_err().kind(), ErrorKind::Precondition, "{text:?}");
+        }
     }
 }

@@ -62,7 +62,8 @@ impl DirectoryStore {
             if found.as_ref().map(|found| found.as_os_str().as_bytes()).ok() != Some(text.as_bytes()) {
                 return Err(Error::stale(format!(
                     "{link} led to {text} when the plan was made, and does not any more"
-                )));
+                ))
+                .hint("make a fresh plan: pg_unfork plan"));
             }
             store.add_root(link, text)?;
         }
@@ -74,6 +75,7 @@ impl DirectoryStore {
         let directory = open_directory(&location).map_err(|error| {
             Error::precondition(format!("{link} leads to {}, which cannot be opened", location.display()))
                 .because(error)
+                .hint("mount or restore what belongs there, owned by this user; then plan again")
         })?;
         self.roots.insert(link.as_bytes().to_vec(), Arc::new(directory));
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::error::Error as _;
 
 use crate::cluster::rules::{WalPath, wal_path};
-use crate::cluster::{FileEntry, Inventory, Position, Source, Target, shared_directory};
+use crate::cluster::{FileEntry, Inventory, Position, Source, Target, contradiction, shared_directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{ControlFile, DbState};
@@ -180,6 +180,12 @@ impl Planner<'_> {
         let source_end = self.source_end()?;
         self.check_source_end(source_end, divergence.lsn)?;
         let source_files = self.source.list(self.progress)?;
+        if let Some(contradiction) = contradiction(&source_files) {
+            return Err(Error::precondition(format!(
+                "the source lists what no data directory can be: {contradiction}"
+            ))
+            .hint("check what the source's address leads to"));
+        }
         let target_files = self.target.list(self.progress)?;
         let fork = Fork { divergence, target_end, checkpoint, source_end };
         let (changed, discarded) = self.read_wal(&fork, &source_files, &target_files)?;
@@ -213,7 +219,8 @@ impl Planner<'_> {
     fn source_end(&mut self) -> Result<Lsn> {
         if let Some(pid) = self.source.running_server()? {
             return Err(Error::precondition(format!("a server is running on the source's directory (process {pid})"))
-                .hint("stop it in good order (pg_ctl stop -m fast), or name it by --source-server"));
+                .hint("stop it in good order (pg_ctl stop -m fast), or name it by --source-server")
+                .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"));
         }
         let position = self.source.position()?;
         match end_of_source(&self.source_facts.control, position) {
@@ -235,7 +242,8 @@ impl Planner<'_> {
         if !redo.is_valid() || redo > end || end.since(redo) / size > MOST_SEGMENTS {
             return Err(Error::precondition(format!(
                 "the source's WAL cannot reach from its redo position {redo} to its end {end}"
-            )));
+            ))
+            .hint("the source's control file contradicts its WAL; name another server of this cluster as the source"));
         }
         Ok(())
     }

@@ -143,7 +143,7 @@ fn target_is_stopped(c: &Preconditions<'_>) -> Check {
         if state == DbState::InArchiveRecovery {
             "it is a standby that did not stop in good order, or was just restored or rewound: start it as a standby (with standby.signal, never without), stop it in good order, and plan again"
         } else {
-            "start the target alone and stop it in good order (pg_ctl stop -m fast), so that it finishes its crash recovery; then plan again"
+            "if no server runs on it, in another container or on another machine either, start it alone and stop it in good order (pg_ctl stop -m fast), so that it finishes its crash recovery; then plan again"
         },
     )
 }

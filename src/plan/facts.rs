@@ -37,9 +37,18 @@ pub fn read_control_file(cluster: &mut dyn ClusterReader, whose: &str) -> Result
         let again = cluster.control_file()?;
         let torn = matches!(error, ControlFileError::Crc { .. }) && again != bytes;
         if !torn || tries == TORN_READS {
-            return Err(Error::precondition(format!("the {whose}'s global/pg_control cannot be used")).because(error));
+            let failure = Error::precondition(format!("the {whose}'s global/pg_control cannot be used"));
+            return Err(failure.hint(control_file_hint(&error)).because(error));
         }
         bytes = again;
+    }
+}
+
+/// What to do about a control file that cannot be used.
+fn control_file_hint(error: &ControlFileError) -> &'static str {
+    match error {
+        ControlFileError::Version { .. } => "the directory is of another PostgreSQL, or of none; check what was named",
+        _ => "it is damaged, and a cluster cannot be used without it: make this one anew from a base backup",
     }
 }
 
@@ -57,8 +66,11 @@ pub fn read_history(cluster: &mut dyn ClusterReader, timeline: TimelineId, whose
         Error::precondition(format!("the {whose} is on timeline {timeline}, but has no {name}"))
             .hint("restore the history file from the WAL archive, or from another server of this cluster")
     })?;
-    parse_history(&text, timeline)
-        .map_err(|error| Error::precondition(format!("the {whose}'s {name} cannot be understood")).because(error))
+    parse_history(&text, timeline).map_err(|error| {
+        Error::precondition(format!("the {whose}'s {name} cannot be understood"))
+            .because(error)
+            .hint("put a good copy there, from the WAL archive or from another server of this cluster")
+    })
 }
 
 /// What a manifest says about a control file.

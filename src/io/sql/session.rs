@@ -62,14 +62,25 @@ fn connect_hints(conninfo: &ConnInfo, error: &postgres::Error) -> Vec<String> {
             hints.extend(
                 conninfo.password_file.as_ref().map(|file| format!("the password came from {}", file.display())),
             );
+            hints.push(
+                "check user and password, that the role may log in, and the lines of the source's pg_hba.conf"
+                    .to_owned(),
+            );
         }
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            hints.push("grant the role CONNECT on the database, or name another one with dbname=".to_owned());
+        }
+        Some(&SqlState::TOO_MANY_CONNECTIONS) => {
+            hints.push("free a connection, or raise max_connections or the limit of the role or database".to_owned());
+        }
+        Some(&SqlState::CANNOT_CONNECT_NOW) => hints.push("wait until the server is up, and try again".to_owned()),
         Some(&SqlState::INVALID_CATALOG_NAME) => hints.push("any database will do: name one with dbname=".to_owned()),
         None if no_password => {
             hints.extend(conninfo.warning.as_ref().map(ToString::to_string));
             hints.push("give a password in PGPASSWORD or in a line of the password file that fits".to_owned());
         }
         None => hints.push("check that the server runs, and host and port".to_owned()),
-        Some(_) => {}
+        Some(_) => hints.push("see the source server's log".to_owned()),
     }
     hints
 }
@@ -92,7 +103,8 @@ pub(super) fn check(client: &mut Client) -> Result<()> {
     let Some(major) = Major::ALL.into_iter().find(|major| major.number() == number) else {
         return Err(Error::precondition(format!(
             "the source server is PostgreSQL {text}, and only the majors 13 to 19 are known"
-        )));
+        ))
+        .hint("use the pg_unfork that was made for this major"));
     };
     if major >= Major::V17 {
         client.batch_execute("SET transaction_timeout = 0").map_err(failed)?;
@@ -152,7 +164,11 @@ pub(super) fn encoding(client: &mut Client) -> Result<Encoding> {
 pub(super) fn query_failed(what: &str, error: &postgres::Error) -> Error {
     let failure = Error::failure(format!("{what} the source server")).because(describe(error));
     let lost = error.is_closed() || error.source().is_some_and(|cause| cause.is::<io::Error>());
-    if lost { failure.hint("see the server's log for why it ended the connection") } else { failure }
+    if lost {
+        failure.hint("the connection ended: see the source server's log for why, and try again")
+    } else {
+        failure.hint("see the source server's log")
+    }
 }
 
 /// The error in one text: all that the server says, or the causes one after the other.
