@@ -182,7 +182,11 @@ fn difference(planned: Option<&PathState>, found: Option<&FileEntry>, action: &A
         (None, Some(_)) => Some("is there, and was not when the plan was made".to_owned()),
         (Some(_), None) => Some("is gone".to_owned()),
         // What is in a directory that is removed has actions of its own.
-        (Some(_), Some(entry)) if entry.kind == FileKind::Directory && action.kind == ActionKind::Remove => None,
+        (Some(planned), Some(entry))
+            if is_directory(planned) && entry.kind == FileKind::Directory && action.kind == ActionKind::Remove =>
+        {
+            None
+        }
         (Some(planned), Some(_)) if planned.size.is_some() => file_difference(Some(planned), found),
         (Some(planned), Some(entry)) => {
             let text = planned.link.as_ref().map(|link| link.as_bytes().to_vec());
@@ -190,6 +194,11 @@ fn difference(planned: Option<&PathState>, found: Option<&FileEntry>, action: &A
             (!as_planned).then(|| format!("is another {} than planned", entry.kind.words()))
         }
     }
+}
+
+/// Whether a planned state is that of a directory: it has neither a file's size nor a link's text.
+fn is_directory(state: &PathState) -> bool {
+    state.size.is_none() && state.link.is_none()
 }
 
 /// How a regular file differs from the planned one.
@@ -205,9 +214,44 @@ fn file_difference(planned: Option<&PathState>, found: Option<&FileEntry>) -> Op
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::cluster::FileTime;
+
+    #[test]
+    fn what_is_removed_must_be_of_its_type() {
+        let file = PathState { size: Some(10), ..PathState::default() };
+        let link = PathState { link: Some(crate::types::LinkText::new(b"x")), ..PathState::default() };
+        let directory = PathState::default();
+        let size = FileKind::File { size: 10, modified: None };
+        let text = FileKind::Symlink { text: b"x".to_vec() };
+        let cases = [
+            (&file, size.clone(), true),
+            (&file, text.clone(), false),
+            (&file, FileKind::Directory, false),
+            (&link, text.clone(), true),
+            (&link, FileKind::Symlink { text: b"y".to_vec() }, false),
+            (&link, FileKind::Directory, false),
+            (&directory, FileKind::Directory, true),
+            (&directory, size, false),
+            (&directory, text, false),
+        ];
+        for (planned, kind, same) in cases {
+            let action = Action {
+                after: None,
+                before: Some(planned.clone()),
+                blocks: Vec::new(),
+                kind: ActionKind::Remove,
+                path: crate::types::ClusterPath::new(b"x").unwrap(),
+                phase: crate::manifest::Phase::Remove,
+                reason: crate::manifest::Reason::OnlyOnTarget,
+                source: None,
+            };
+            let found = FileEntry { kind, mode: None };
+            assert_eq!(difference(Some(planned), Some(&found), &action).is_none(), same, "{planned:?} {found:?}");
+        }
+    }
 
     #[test]
     fn files_are_compared_by_size_and_time() {

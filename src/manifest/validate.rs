@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{Action, ActionKind, Manifest, Phase, RuleName, Verdict};
+use crate::cluster::LARGEST_FILE;
 use crate::cluster::rules::{PathRule, rule_of};
 use crate::format::DbState;
 use crate::types::ClusterPath;
-
-/// The largest file that an action may name, in bytes: what a JSON reader can count.
-const SIZE_LIMIT: u64 = (1 << 53) - 1;
 
 /// Everything that keeps a manifest from being executed, a sentence each; none for a good one.
 ///
@@ -89,7 +87,7 @@ fn check_actions(manifest: &Manifest, problems: &mut Vec<String>) {
 fn check_action(action: &Action, block_size: u64) -> Result<(), &'static str> {
     let state_size = |state: &Option<super::PathState>| state.as_ref().and_then(|s| s.size);
     let (before, after) = (state_size(&action.before), state_size(&action.after));
-    if [before, after, state_size(&action.source)].into_iter().flatten().any(|size| size > SIZE_LIMIT) {
+    if [before, after, state_size(&action.source)].into_iter().flatten().any(|size| size > LARGEST_FILE) {
         return Err("a size is larger than 2^53-1");
     }
     match rule_of(&action.path) {
@@ -100,6 +98,10 @@ fn check_action(action: &Action, block_size: u64) -> Result<(), &'static str> {
     }
     if action.path.as_bytes() == b"pg_wal" || action.path.as_bytes() == b"pg_tblspc" {
         return Err("no action may replace this directory");
+    }
+    let copies = matches!(action.kind, ActionKind::CopyFile | ActionKind::Patch);
+    if copies && (after.is_none() || after != state_size(&action.source)) {
+        return Err("a file that is copied becomes as long as the source's");
     }
     if action.kind != ActionKind::Patch && !action.blocks.is_empty() {
         return Err("only a patch has blocks");
