@@ -14,6 +14,7 @@ mod commands;
 mod control_file;
 mod fuzz_seeds;
 mod oracle;
+mod refusals;
 mod scenarios;
 mod schema;
 mod support;

@@ -156,6 +156,11 @@ impl Cluster {
         self.path("postmaster.pid").exists()
     }
 
+    /// The running server's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        scratch::sockets().join(format!(".s.PGSQL.{}", self.port))
+    }
+
     /// A connection string for `database` as `user`.
     pub(crate) fn conninfo(&self, database: &str, user: &str) -> String {
         format!("{} dbname={database}", self.address(user))

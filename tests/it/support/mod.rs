@@ -17,6 +17,7 @@
 //! | [`likeness`] | our outcome compared with stock's, byte for byte |
 //! | [`life`] | what a rewound cluster owes once it runs |
 //! | [`wal_builder`] | WAL that no server wrote |
+//! | [`relay`] | a connection that ends when a test wants it to |
 //! | [`tree`] | what a directory contains, and how two differ |
 //! | [`wal`] | which records a cluster has written |
 #![allow(dead_code, reason = "a harness offers more than the tests of one moment use")]
@@ -29,6 +30,7 @@ pub(crate) mod life;
 pub(crate) mod likeness;
 pub(crate) mod outcome;
 pub(crate) mod pair;
+pub(crate) mod relay;
 pub(crate) mod replication;
 pub(crate) mod scratch;
 pub(crate) mod servers;

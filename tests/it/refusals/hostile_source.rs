@@ -1,0 +1,272 @@
+//! A source that lies: names, types, sizes and positions that no honest one has, and answers that were not
+//! asked for. Planning refuses; where only an apply can notice, it stops, and nothing outside of what the
+//! manifest names is touched.
+
+use pg_unfork::apply::{ApplyContext, Now, Outcome, apply};
+use pg_unfork::cluster::{
+    ClusterReader, DirectoryId, FileEntry, FileKind, Inventory, Position, Request, SMALL_FILE_LIMIT, Sink, Source,
+    SourceKind,
+};
+use pg_unfork::error::{Error, ErrorKind, Result};
+use pg_unfork::format::{ControlFile, DbState, Major as Known};
+use pg_unfork::io::{DataDirectory, DirectoryStore, StoppedSource, SyncMethod};
+use pg_unfork::manifest::{Manifest, Verdict, parse, to_json};
+use pg_unfork::plan::{PlanOptions, make_plan};
+use pg_unfork::progress::{Progress, Silent};
+use pg_unfork::types::{ClusterPath, Lsn};
+
+use super::Untouched;
+use crate::support::pair::Pair;
+use crate::support::servers::Major;
+use crate::support::tree::{self, Tree};
+
+/// What a lie does with an answer.
+type Lie<T> = Box<dyn Fn(&mut T)>;
+
+/// An answer to a request: offset and bytes.
+type Answer = Box<dyn Fn(usize, &Request, &mut dyn Sink) -> Result<()>>;
+
+/// A stopped directory that poses as a running server and lies.
+struct Liar {
+    inner: StoppedSource,
+    position: Lsn,
+    listing: Option<Lie<Inventory>>,
+    answer: Option<Answer>,
+    history: Option<Vec<u8>>,
+}
+
+impl Liar {
+    fn of(pair: &Pair) -> Self {
+        let mut inner = StoppedSource::new(DataDirectory::open(&pair.source.data()).unwrap());
+        let control = ControlFile::parse(&inner.control_file().unwrap()).unwrap();
+        let position = control.checkpoint_location();
+        Self { inner, position, listing: None, answer: None, history: None }
+    }
+
+    fn listing(mut self, lie: impl Fn(&mut Inventory) + 'static) -> Self {
+        self.listing = Some(Box::new(lie));
+        self
+    }
+}
+
+impl ClusterReader for Liar {
+    fn control_file(&mut self) -> Result<Vec<u8>> {
+        let control = ControlFile::parse(&self.inner.control_file()?).unwrap();
+        Ok(control.with_state(DbState::InProduction).as_bytes().to_vec())
+    }
+
+    fn read_small(&mut self, path: &ClusterPath) -> Result<Option<Vec<u8>>> {
+        match &self.history {
+            Some(history) if path.to_string().ends_with(".history") => Ok(Some(history.clone())),
+            _ => self.inner.read_small(path),
+        }
+    }
+
+    fn list(&mut self, progress: &dyn Progress) -> Result<Inventory> {
+        let mut inventory = self.inner.list(progress)?;
+        if let Some(lie) = &self.listing {
+            lie(&mut inventory);
+        }
+        Ok(inventory)
+    }
+
+    fn running_server(&self) -> Result<Option<i32>> {
+        Ok(None)
+    }
+}
+
+impl Source for Liar {
+    fn kind(&self) -> SourceKind {
+        SourceKind::LiveServer
+    }
+
+    fn address(&self) -> String {
+        "host=liar".to_owned()
+    }
+
+    fn directories(&self) -> Vec<DirectoryId> {
+        Vec::new()
+    }
+
+    fn primary_conninfo(&self, _: Known) -> Option<String> {
+        None
+    }
+
+    fn position(&mut self) -> Result<Option<Position>> {
+        Ok(Some(Position { lsn: self.position, in_recovery: false }))
+    }
+
+    fn entry(&mut self, path: &ClusterPath) -> Result<Option<FileEntry>> {
+        Err(Error::failure(format!("who asks for {path}?")))
+    }
+
+    fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
+        match &self.answer {
+            // What is only touched, to see whether it can be read, is answered honestly.
+            Some(answer) if requests.iter().any(|request| request.length != Some(0)) => {
+                requests.iter().enumerate().try_for_each(|(index, request)| answer(index, request, sink))
+            }
+            _ => self.inner.fetch(requests, sink),
+        }
+    }
+}
+
+fn path(name: &str) -> ClusterPath {
+    ClusterPath::new(name.as_bytes()).unwrap()
+}
+
+fn file(size: u64) -> FileEntry {
+    FileEntry { kind: FileKind::File { size, modified: None }, mode: None }
+}
+
+fn entry(kind: FileKind) -> FileEntry {
+    FileEntry { kind, mode: None }
+}
+
+fn plan(pair: &Pair, source: &mut Liar) -> Result<Manifest> {
+    let mut target = DataDirectory::open(&pair.target.data()).unwrap();
+    let options = PlanOptions { allow_unreleased: true, ..PlanOptions::default() };
+    make_plan(&mut target, source, &options, &Silent)
+}
+
+/// Applies a plan to the pair's target.
+fn apply_to(pair: &Pair, manifest: &mut Manifest, source: &mut Liar) -> Result<Outcome> {
+    let document = to_json(manifest)?;
+    let manifest = parse(&document).unwrap();
+    let roots: Vec<_> = manifest.target.roots.iter().map(|root| (root.path.clone(), root.link.clone())).collect();
+    let mut store = DirectoryStore::open(&pair.target.data(), &roots, SyncMethod::None)?;
+    let mut target = DataDirectory::open(&pair.target.data())?;
+    apply(ApplyContext {
+        manifest: &manifest,
+        document: &document,
+        target: &mut target,
+        store: &mut store,
+        source,
+        now: &|| Now { unix: 0, local: "1970-01-01 00:00:00 UTC".to_owned() },
+        progress: &Silent,
+    })
+}
+
+/// All that an error or a failed check says.
+fn said(outcome: &Result<Manifest>) -> String {
+    match outcome {
+        Ok(manifest) if manifest.verdict == Verdict::Impossible => format!("{:#?}", manifest.checks),
+        Ok(manifest) => panic!("planned {:?}", manifest.verdict),
+        Err(error) => {
+            assert!(!error.hints().is_empty(), "{error:?}");
+            format!("{error:?}")
+        }
+    }
+}
+
+/// Names, types and sizes that a plan must not be made of.
+#[test]
+fn listings() {
+    let pair = Pair::shared(Major(16)).copy();
+    let before = Untouched::of(&pair);
+    type Case = (fn(&mut Inventory), &'static str);
+    let cases: [Case; 8] = [
+        (|i| drop(i.insert(path("odd/below"), file(1))), "odd/below lies in odd, which is not there"),
+        (
+            |i| {
+                i.insert(path("odd"), file(1));
+                i.insert(path("odd/below"), file(1));
+            },
+            "odd/below lies in odd, which is a file",
+        ),
+        (
+            |i| {
+                i.insert(path("odd"), entry(FileKind::Symlink { text: b"/etc".to_vec() }));
+                i.insert(path("odd/passwd"), file(1));
+            },
+            "odd/passwd lies in odd, which is a symlink",
+        ),
+        (|i| drop(i.insert(path("odd"), file(1 << 63))), "odd has 9223372036854775808 bytes"),
+        (|i| drop(i.insert(path("base/5/1247"), file(1 << 63))), "base/5/1247 has 9223372036854775808 bytes"),
+        (|i| drop(i.insert(path("base/5"), file(1))), "which is a file"),
+        (|i| drop(i.insert(path("pg_wal"), file(1))), "lies in pg_wal, which is a file"),
+        (|i| drop(i.insert(path("PG_VERSION"), entry(FileKind::Directory))), "PG_VERSION is a file on the target"),
+    ];
+    for (lie, message) in cases {
+        let outcome = plan(&pair, &mut Liar::of(&pair).listing(lie));
+        let said = said(&outcome);
+        assert!(said.contains(message), "{message}: {said}");
+    }
+    // Names that mean something to this program are never copied.
+    let named: fn(&mut Inventory) = |inventory| {
+        for name in [".pg_unfork", "pg_wal/.pg_unfork", "pg_tblspc/.pg_unfork"] {
+            inventory.insert(path(name), entry(FileKind::Directory));
+        }
+        for name in [".pg_unfork/state.json", "pg_wal/.pg_unfork/new.1", "postmaster.pid", "backup_label"] {
+            inventory.insert(path(name), file(10));
+        }
+    };
+    let manifest = plan(&pair, &mut Liar::of(&pair).listing(named)).unwrap();
+    let odd = manifest.actions.iter().filter(|action| action.source.is_some()).map(|action| action.path.to_string());
+    let odd: Vec<String> = odd.filter(|path| path.contains(".pg_unfork") || path.contains("postmaster")).collect();
+    assert_eq!(odd, [""; 0]);
+    before.check();
+}
+
+/// Positions that no WAL has, and histories without end.
+#[test]
+fn positions_and_histories() {
+    let pair = Pair::shared(Major(18)).copy();
+    let before = Untouched::of(&pair);
+    for position in [u64::MAX, 1 << 62, 1 << 45] {
+        let mut liar = Liar { position: Lsn::new(position), ..Liar::of(&pair) };
+        assert!(said(&plan(&pair, &mut liar)).contains("WAL cannot reach from its redo position"));
+    }
+    for position in [0, 1] {
+        let mut liar = Liar { position: Lsn::new(position), ..Liar::of(&pair) };
+        assert!(said(&plan(&pair, &mut liar)).contains("the source has only come to 0/"));
+    }
+    let long = vec![b'\n'; usize::try_from(SMALL_FILE_LIMIT).unwrap()];
+    let mut liar = Liar { history: Some(long), ..Liar::of(&pair) };
+    assert!(said(&plan(&pair, &mut liar)).contains("share no timeline"));
+    let many: String = (1..=500_000).map(|number| format!("{number}\t0/1\n")).collect();
+    let mut liar = Liar { history: Some(many.into_bytes()), ..Liar::of(&pair) };
+    assert!(said(&plan(&pair, &mut liar)).contains("an ancestor's number is not below"));
+    before.check();
+}
+
+/// Answers that nobody asked for end the apply; no byte lands where the manifest has none.
+#[test]
+fn answers() {
+    let shared = Pair::shared(Major(14));
+    type Reply = fn(usize, &Request, &mut dyn Sink) -> Result<()>;
+    let answers: [(&str, Reply, &str); 5] = [
+        (
+            "more",
+            |index, request, sink| sink.bytes(index, request.offset, &vec![7; length(request) + 1]),
+            "beyond those",
+        ),
+        ("before", |index, request, sink| sink.bytes(index, request.offset.wrapping_sub(1), &[7]), "beyond those"),
+        ("far", |index, _, sink| sink.bytes(index, u64::MAX, &[7]), "beyond those"),
+        ("unknown", |_, _, sink| sink.bytes(usize::MAX, 0, &[7]), "was not asked"),
+        ("unknown gone", |_, request, sink| sink.gone(usize::MAX).and_then(|()| Err(fail(request))), "the source ends"),
+    ];
+    for (name, answer, message) in answers {
+        let pair = shared.copy();
+        let mut liar = Liar::of(&pair);
+        let mut manifest = plan(&pair, &mut liar).unwrap();
+        // Bounded requests only: to a whole file belongs whatever it has.
+        manifest.actions.retain(|action| !action.blocks.is_empty());
+        manifest.wal.as_mut().unwrap().segments.clear();
+        let before = Tree::of(&pair.target);
+        liar.answer = Some(Box::new(answer));
+        let error = apply_to(&pair, &mut manifest, &mut liar).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Incomplete, "{name}: {error:?}");
+        assert!(format!("{error:?}").contains(message), "{name}: {error:?}");
+        let own = |path: &std::path::Path| path.starts_with(".pg_unfork") || path.ends_with("pg_control");
+        assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &own), [""; 0], "{name}");
+    }
+}
+
+fn length(request: &Request) -> usize {
+    usize::try_from(request.length.unwrap()).unwrap()
+}
+
+fn fail(request: &Request) -> Error {
+    Error::failure(format!("the source ends at {}", request.path))
+}

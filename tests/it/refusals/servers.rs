@@ -1,0 +1,191 @@
+//! Source servers that cannot be reached, refuse, may not be read, or go away.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::thread;
+
+use super::{Untouched, assert_refused};
+use crate::support::cluster::{Cluster, Stop};
+use crate::support::outcome::Outcome;
+use crate::support::pair::Pair;
+use crate::support::relay::{AtLimit, Relay};
+use crate::support::scratch;
+use crate::support::servers::Major;
+use crate::support::stock::Source;
+use crate::support::tool::{Plan, pg_unfork};
+use crate::support::tree::{self, Tree};
+use crate::support::workload::REWIND_USER;
+
+fn plan(target: &Cluster, conninfo: &str) -> Outcome {
+    Outcome::of(pg_unfork(&["plan", "--allow-unreleased", "-D"]).arg(target.data()).args(["--source-server", conninfo]))
+}
+
+/// Nobody listens, or somebody who speaks another language.
+#[test]
+fn no_server() {
+    let pair = Pair::shared(Major(14)).copy();
+    let before = Untouched::of(&pair);
+    let sockets = scratch::directory("n");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let unix = format!("host={} port=1 user=postgres", sockets.path().display());
+    for conninfo in [unix.clone(), format!("host=127.0.0.1 port={closed} user=postgres")] {
+        let texts = ["cannot connect to the source server", "check that the server runs, and host and port"];
+        assert_refused(&plan(&pair.target, &conninfo), 4, &texts);
+    }
+    let answers: [&[u8]; 4] = [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", &[0xFF; 64]];
+    for (number, answer) in answers.into_iter().enumerate() {
+        let port = 2 + number;
+        let listener = UnixListener::bind(sockets.path().join(format!(".s.PGSQL.{port}"))).unwrap();
+        let server = thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut asked = [0; 1024];
+            let _ = client.read(&mut asked).unwrap();
+            let _ = client.write_all(answer);
+            let _ = client.shutdown(Shutdown::Both);
+        });
+        let conninfo = unix.replace("port=1", &format!("port={port}"));
+        assert_refused(&plan(&pair.target, &conninfo), 4, &["cannot connect to the source server"]);
+        server.join().unwrap();
+    }
+    before.check();
+}
+
+/// The server is there and does not let this client in: what it says is passed on.
+#[test]
+fn servers_that_refuse() {
+    let pair = Pair::shared(Major(15)).copy();
+    let rules = "local all rejected reject\nlocal all secret scram-sha-256\nlocal all all trust\n";
+    fs::write(pair.source.path("pg_hba.conf"), rules).unwrap();
+    pair.source.start();
+    let statements = "SET password_encryption = 'scram-sha-256';
+         CREATE ROLE rejected LOGIN; CREATE ROLE secret LOGIN PASSWORD 'right'; CREATE ROLE nologin;
+         CREATE ROLE outsider LOGIN; CREATE DATABASE closed; REVOKE CONNECT ON DATABASE closed FROM PUBLIC;
+         CREATE ROLE limited LOGIN CONNECTION LIMIT 0;";
+    let _ = pair.source.psql("postgres", statements, &[]).success();
+    let before = Tree::of(&pair.target);
+    let cases: [(&str, &str, &[&str]); 8] = [
+        ("postgres", "nobody", &["role \"nobody\" does not exist", "28000", "pg_hba.conf"]),
+        ("postgres", "nologin", &["not permitted to log in", "pg_hba.conf"]),
+        ("nowhere", "postgres", &["database \"nowhere\" does not exist", "any database will do"]),
+        ("postgres", "rejected", &["pg_hba.conf rejects connection", "check user and password"]),
+        ("postgres", "secret", &["password missing", "PGPASSWORD"]),
+        ("postgres", "secret password=wrong", &["password authentication failed", "28P01", "check user and password"]),
+        ("closed", "outsider", &["permission denied for database \"closed\"", "CONNECT"]),
+        ("postgres", "limited", &["too many connections for role", "limit of the role"]),
+    ];
+    for (database, user, texts) in cases {
+        let outcome = plan(&pair.target, &pair.source.conninfo(database, user));
+        assert_refused(&outcome, 4, texts);
+        assert!(!outcome.stderr.contains("wrong"), "{outcome}");
+    }
+    assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
+}
+
+/// Without one of the four grants, or all of them, the statements to run are said, and they help.
+#[test]
+fn grants() {
+    const FUNCTIONS: [&str; 4] = [
+        "pg_catalog.pg_ls_dir(text, boolean, boolean)",
+        "pg_catalog.pg_stat_file(text, boolean)",
+        "pg_catalog.pg_read_binary_file(text)",
+        "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
+    ];
+    let pair = Pair::shared(Major(16)).copy();
+    pair.source.start();
+    let before = Tree::of(&pair.target);
+    let conninfo = pair.source.conninfo("postgres", REWIND_USER);
+    let revoke = |function: &str| {
+        pair.source.sql("postgres", &format!("REVOKE EXECUTE ON FUNCTION {function} FROM rewind_user"));
+    };
+    for number in 0..=FUNCTIONS.len() {
+        let missing = FUNCTIONS.get(number).map_or(&FUNCTIONS[..], std::slice::from_ref);
+        missing.iter().for_each(|function| revoke(function));
+        let outcome = plan(&pair.target, &conninfo);
+        assert_refused(&outcome, 4, &["role rewind_user may not execute all functions", "in database postgres"]);
+        let statements: String = outcome.stderr.lines().filter(|line| line.starts_with("GRANT ")).collect();
+        for function in FUNCTIONS {
+            assert_eq!(statements.contains(&format!(" {function} TO")), missing.contains(&function), "{outcome}");
+        }
+        pair.source.sql("postgres", &statements);
+        let _ = plan(&pair.target, &conninfo).success();
+    }
+    assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
+}
+
+/// A torn page could not be repaired.
+#[test]
+fn full_page_writes_off() {
+    let pair = Pair::shared(Major(13)).copy();
+    pair.source.append_config("full_page_writes = off\n");
+    pair.source.start();
+    let before = Tree::of(&pair.target);
+    let outcome = plan(&pair.target, &pair.source.conninfo("postgres", REWIND_USER));
+    assert_refused(&outcome, 4, &["full_page_writes is off on the source server", "set full_page_writes = on"]);
+    assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
+}
+
+/// A connection that ends while the plan is made, wherever it does: no plan, and nothing written.
+#[test]
+fn connections_that_end_in_mid_plan() {
+    let pair = Pair::shared(Major(19)).copy();
+    pair.source.start();
+    let before = Tree::of(&pair.target);
+    let whole = Relay::to(&pair.source, u64::MAX, AtLimit::Cut, REWIND_USER);
+    let _ = plan(&pair.target, &whole.conninfo(REWIND_USER)).success();
+    let total = whole.passed();
+    for limit in [0, 10, total / 4, total / 2, total * 3 / 4] {
+        let relay = Relay::to(&pair.source, limit, AtLimit::Cut, REWIND_USER);
+        let outcome = plan(&pair.target, &relay.conninfo(REWIND_USER));
+        let code = if limit <= 10 { 4 } else { 1 };
+        assert_refused(&outcome, code, &["the source server"]);
+        assert_eq!(outcome.stdout, "", "a plan was written");
+    }
+    let relay = Relay::to(&pair.source, total / 2, AtLimit::Terminate, REWIND_USER);
+    let outcome = plan(&pair.target, &relay.conninfo(REWIND_USER));
+    assert_refused(&outcome, 1, &["terminating connection due to administrator command", "57P01"]);
+    assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
+}
+
+/// A connection that ends while the plan is applied: before the first write nothing is changed, after it the
+/// target is sealed and no server starts.
+#[test]
+fn connections_that_end_in_mid_apply() {
+    // Without tablespaces, so that one plan fits each copy of the target.
+    let pair = Pair::simple(Major(18), |builder| builder);
+    let whole = Relay::to(&pair.source, u64::MAX, AtLimit::Cut, REWIND_USER);
+    let made = Plan::of(&pair.target, Source::Server(&pair.source, REWIND_USER), &["-R"]);
+    let another = pair.target.duplicate();
+    let to = |relay: &Relay| ["--source-server".to_owned(), relay.conninfo(REWIND_USER)];
+    let apply = |target: &Cluster, relay: &Relay| {
+        let mut command = pg_unfork(&["apply", "--no-sync"]);
+        Outcome::of(command.arg(made.path()).arg("-D").arg(target.data()).args(to(relay)))
+    };
+    let _ = apply(&another, &whole).success();
+    let total = whole.passed();
+    let mut codes = Vec::new();
+    for (limit, at_limit) in [
+        (0, AtLimit::Cut),
+        (3000, AtLimit::Cut),
+        (total / 3, AtLimit::Cut),
+        (total * 2 / 3, AtLimit::Terminate),
+        (total - 10_000, AtLimit::Cut),
+    ] {
+        let target = pair.target.duplicate();
+        let before = Tree::of(&target);
+        let outcome = apply(&target, &Relay::to(&pair.source, limit, at_limit, REWIND_USER));
+        let code = outcome.status.code().unwrap();
+        codes.push(code);
+        if code == 5 {
+            assert_refused(&outcome, 5, &["the source server", "the target is sealed"]);
+            let start = target.try_start().failure();
+            assert!(target.log().contains("invalid checkpoint location"), "{start}\n{}", target.log());
+        } else {
+            assert_refused(&outcome, if limit == 0 { 4 } else { 1 }, &["the source server"]);
+            assert_eq!(tree::diff(&before, &Tree::of(&target), &|_| false), [""; 0]);
+        }
+    }
+    assert_eq!(codes, [4, 1, 5, 5, 5]);
+    pair.source.stop(Stop::Fast);
+}
