@@ -174,6 +174,7 @@ fn not_needed(context: &mut ApplyContext<'_>) -> Result<Outcome> {
     let Some(recovery) = &context.manifest.recovery else {
         return Ok(Outcome::NotNeeded { configured: false });
     };
+    stale::check_writable(context.manifest, context.store)?;
     let written = finish::write_recovery(context.store, recovery).and_then(|()| context.store.sync(context.progress));
     written.map_err(|error| error.with_kind(ErrorKind::Incomplete))?;
     Ok(Outcome::NotNeeded { configured: true })

@@ -6,11 +6,12 @@ use sha2::{Digest, Sha256};
 
 use super::seal::control_path;
 use super::units::is_replayed;
-use crate::cluster::{FileEntry, FileKind, Request, Sink, Source, SourceKind, Target, TargetStore};
-use crate::error::{Error, Result};
+use crate::cluster::{FileEntry, FileKind, Request, STATE_DIRECTORY, Sink, Source, SourceKind, Target, TargetStore};
+use crate::error::{Context, Error, Result};
 use crate::format::ControlFile;
 use crate::manifest::{Action, ActionKind, Manifest, PathState, hex};
 use crate::plan::{control_facts, read_control_file, read_history};
+use crate::types::ClusterPath;
 
 /// How many differing paths are named.
 const SHOWN: usize = 10;
@@ -99,9 +100,9 @@ pub(super) fn check_source(manifest: &Manifest, source: &mut dyn Source) -> Resu
 /// What the target's owner cannot change must show before the first write; all of it at once.
 pub(super) fn check_writable(manifest: &Manifest, store: &dyn TargetStore) -> Result<()> {
     let mut obstacles = Vec::new();
-    let control = control_path()?;
+    let own = own_paths(manifest)?;
     let changed = manifest.actions.iter().map(|action| (&action.path, action.kind == ActionKind::Patch));
-    for (path, in_place) in changed.chain([(&control, false)]) {
+    for (path, in_place) in changed.chain(own.iter().map(|path| (path, false))) {
         if let Some(obstacle) = store.obstacle(path, in_place)? {
             obstacles.push(format!("{path}: {obstacle}"));
         }
@@ -110,7 +111,36 @@ pub(super) fn check_writable(manifest: &Manifest, store: &dyn TargetStore) -> Re
         return Ok(());
     }
     Err(Error::precondition(format!("the target cannot be changed: {}", first_of(&obstacles)))
-        .hint("let the owner of the data directory own and write these, and apply again"))
+        .hint("let the owner of the data directory own and write these, without chattr's attributes, and apply again"))
+}
+
+/// What an apply writes besides the paths of its actions: the last steps' files, and the state directories.
+fn own_paths(manifest: &Manifest) -> Result<Vec<ClusterPath>> {
+    let mut paths = vec![control_path()?];
+    let state = named(STATE_DIRECTORY)?;
+    for root in manifest.target.roots.iter().map(|root| &root.path) {
+        let copies_there =
+            |action: &Action| action.kind == ActionKind::CopyFile && action.path.below(root.as_bytes()).is_some();
+        if manifest.actions.iter().any(copies_there) {
+            paths.push(joined(root, STATE_DIRECTORY)?);
+        }
+    }
+    paths.push(joined(&state, "state.json")?);
+    paths.push(state);
+    paths.push(named("backup_label")?);
+    if manifest.recovery.is_some() {
+        paths.push(named("postgresql.auto.conf")?);
+        paths.push(named("standby.signal")?);
+    }
+    Ok(paths)
+}
+
+fn named(path: &str) -> Result<ClusterPath> {
+    ClusterPath::new(path.as_bytes()).context(|| "no such name".to_owned())
+}
+
+fn joined(directory: &ClusterPath, name: &str) -> Result<ClusterPath> {
+    directory.join(name.as_bytes()).context(|| "no such name".to_owned())
 }
 
 /// Every file that will be fetched can be read now; WAL that replay needs is still there.

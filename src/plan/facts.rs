@@ -92,3 +92,71 @@ pub fn control_facts(control: &ControlFile) -> ControlFacts {
         wal_log_hints: control.settings().wal_log_hints,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::cluster::Inventory;
+    use crate::error::ErrorKind;
+    use crate::format::{Major, control_file_sample};
+    use crate::progress::Progress;
+
+    /// Reads of a control file, one after the other; the last one again and again.
+    struct Reads {
+        reads: Vec<Vec<u8>>,
+        done: usize,
+    }
+
+    impl ClusterReader for Reads {
+        fn control_file(&mut self) -> Result<Vec<u8>> {
+            let read = self.reads.get(self.done).or(self.reads.last()).unwrap().clone();
+            self.done += 1;
+            Ok(read)
+        }
+
+        fn read_small(&mut self, _: &ClusterPath) -> Result<Option<Vec<u8>>> {
+            Ok(None)
+        }
+
+        fn list(&mut self, _: &dyn Progress) -> Result<Inventory> {
+            Ok(Inventory::new())
+        }
+
+        fn running_server(&self) -> Result<Option<i32>> {
+            Ok(None)
+        }
+    }
+
+    /// A control file with a byte changed that the CRC covers.
+    fn torn(number: u8) -> Vec<u8> {
+        let mut bytes = whole();
+        *bytes.get_mut(100).unwrap() = number;
+        bytes
+    }
+
+    fn whole() -> Vec<u8> {
+        control_file_sample(Major::V17, |_| ()).as_bytes().to_vec()
+    }
+
+    #[test]
+    fn a_torn_control_file_is_read_again_while_it_changes() {
+        let read = |reads: Vec<Vec<u8>>| {
+            let mut source = Reads { reads, done: 0 };
+            let outcome = read_control_file(&mut source, "source");
+            (outcome.map_err(|error| (error.kind(), error.to_string(), error.hints().len())), source.done)
+        };
+        assert_eq!(read(vec![whole()]).1, 1);
+        let (control, reads) = read(vec![torn(1), torn(2), whole()]);
+        assert_eq!((control.unwrap().as_bytes(), reads), (whole().as_slice(), 3));
+        let message = "the source's global/pg_control cannot be used".to_owned();
+        let refused = Err((ErrorKind::Precondition, message, 1));
+        // At rest, or damaged for good.
+        assert_eq!(read(vec![torn(1)]), (refused.clone(), 2));
+        assert_eq!(read(vec![torn(1), torn(2), torn(2)]), (refused.clone(), 3));
+        // Another in every read.
+        assert_eq!(read((1..100).map(torn).collect()), (refused.clone(), TORN_READS + 1));
+        // What is wrong in another way is not read again in vain.
+        assert_eq!(read(vec![vec![0; 100], vec![1; 100], whole()]).0, refused);
+    }
+}

@@ -57,6 +57,35 @@ fn unwritable_files_and_directories() {
     let _ = plan.apply(&[]).success();
 }
 
+/// Where an apply writes besides what its actions name: state directories, backup_label, recovery settings.
+#[test]
+fn unwritable_roots() {
+    let pair = Pair::shared(Major(16)).copy();
+    pair.source.start();
+    let plan = Plan::of(&pair.target, Source::Server(&pair.source, REWIND_USER), &["-R"]);
+    let before = Tree::of(&pair.target);
+    let location = fs::read_link(&pair.target.links()[0]).unwrap();
+    for (directory, texts) in [
+        (
+            pair.target.data(),
+            [".pg_unfork: its directory is not writable", "backup_label: its", "postgresql.auto.conf: its"],
+        ),
+        (location, ["pg_tblspc/", "/.pg_unfork: its directory is not writable", "the target cannot be changed"]),
+    ] {
+        let mode = fs::metadata(&directory).unwrap().permissions().mode();
+        set_mode(&directory, 0o500);
+        let probe = directory.join("probe");
+        let may_write = fs::write(&probe, "").is_ok();
+        if !may_write {
+            assert_refused(&plan.apply(&[]), 4, &texts);
+        }
+        set_mode(&directory, mode);
+        let _ = fs::remove_file(probe);
+    }
+    assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
+    let _ = plan.apply(&[]).success();
+}
+
 /// What the source cannot deliver is known before the first write.
 #[test]
 fn files_that_the_source_cannot_read() {
