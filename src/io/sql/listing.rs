@@ -79,25 +79,34 @@ fn list_once(client: &mut Client, progress: &dyn Progress) -> std::result::Resul
     let mut inventory = Inventory::new();
     let mut rows = client.query_raw(LIST, std::iter::empty::<&(dyn ToSql + Sync)>())?;
     while let Some(row) = rows.next()? {
-        let path = ClusterPath::new(row.try_get(0)?).map_err(|error| {
-            Failed::Other(
-                Error::precondition("the source server lists a file that cannot be one of its").because(error),
-            )
-        })?;
-        let size: i64 = row.try_get(2)?;
-        let kind = if row.try_get(1)? {
-            FileKind::Directory
-        } else if is_server_socket(path.file_name()) && size == 0 {
-            continue;
-        } else {
-            FileKind::File { size: u64::try_from(size).unwrap_or(0), modified: None }
-        };
-        inventory.insert(path, FileEntry { kind, mode: None });
+        let listed = listed(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?).map_err(Failed::Other)?;
+        let Some((path, entry)) = listed else { continue };
+        // A directory that is written to while it is read may show a name twice.
+        inventory.insert(path, entry);
         progress.advance(1);
     }
     drop(rows);
     link_tablespaces(client, &mut inventory)?;
     Ok(inventory)
+}
+
+/// One line of the listing; none for what is no file. Names from outside are not trusted.
+fn listed(path: &[u8], is_directory: bool, size: i64) -> Result<Option<(ClusterPath, FileEntry)>> {
+    let name = || String::from_utf8_lossy(path).chars().take(200).collect::<String>();
+    let checked = ClusterPath::new(path).map_err(|error| impossible(&name(), error))?;
+    let kind = match u64::try_from(size) {
+        _ if is_directory => FileKind::Directory,
+        Ok(0) if is_server_socket(checked.file_name()) => return Ok(None),
+        Ok(size) => FileKind::File { size, modified: None },
+        Err(_) => return Err(impossible(&name(), format!("it has {size} bytes"))),
+    };
+    Ok(Some((checked, FileEntry { kind, mode: None })))
+}
+
+fn impossible(name: &str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::precondition(format!("the source server lists {name:?}, which cannot be in a data directory"))
+        .because(why)
+        .hint("check what the source's address leads to")
 }
 
 /// Whether a name is that of a server's socket, which `pg_stat_file` shows as an empty file.
@@ -139,6 +148,7 @@ fn tablespace(path: &ClusterPath) -> Option<u32> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn tablespaces_are_recognised_by_their_exact_path() {
@@ -155,6 +165,24 @@ mod tests {
         ] {
             assert_eq!(oid(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn names_and_sizes_are_not_trusted() {
+        let (path, entry) = listed(b"base/5/1", false, 8192).unwrap().unwrap();
+        assert_eq!((path.to_string().as_str(), entry.size()), ("base/5/1", Some(8192)));
+        assert_eq!(listed(b"base", true, 4096).unwrap().unwrap().1.kind, FileKind::Directory);
+        assert_eq!(listed(b".s.PGSQL.5432", false, 0).unwrap(), None);
+        let long = [b'x'; 256];
+        let hostile: [&[u8]; 9] =
+            [b"../etc/passwd", b"base/../../x", b"/etc/passwd", b"", b".", b"a//b", b"a/", b"a\0b", &long];
+        for name in hostile {
+            for is_directory in [true, false] {
+                let error = listed(name, is_directory, 1).unwrap_err();
+                assert_eq!((error.kind(), error.hints().len()), (ErrorKind::Precondition, 1), "{name:?}");
+            }
+        }
+        assert!(listed(b"base/5/1", false, -1).is_err());
     }
 
     #[test]
