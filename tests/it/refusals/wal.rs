@@ -9,9 +9,10 @@ use pg_unfork::types::{Lsn, SegmentNumber, TimelineId, WalFileName, WalSegmentSi
 use serde_json::Value;
 
 use super::{Untouched, assert_refused, is_unreadable, plan_pair, while_damaged};
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, InitOptions, Stop};
 use crate::support::outcome::Outcome;
 use crate::support::pair::Pair;
+use crate::support::replication::RecoveryConfig;
 use crate::support::servers::Major;
 use crate::support::stock::Source;
 use crate::support::tool::Plan;
@@ -241,4 +242,37 @@ fn ends_that_are_none() {
     let outcome = edited(&|control| control.with_checkpoint_location(Lsn::new(1 << 40)));
     assert_refused(&outcome, 4, &["is missing", &segment_of(Lsn::new(1 << 40), 1)]);
     before.check();
+}
+
+/// A timeline may begin with a segment's first page: then no page of its first segment is the older one's,
+/// and nothing is refused.
+#[test]
+fn a_timeline_that_begins_with_a_segment() {
+    for major in [Major(13), Major(19)] {
+        let primary = Cluster::initdb(major, &InitOptions::default());
+        primary.start();
+        let standby = primary.basebackup_standby(RecoveryConfig::Basebackup);
+        standby.start();
+        primary.sql("postgres", "CREATE TABLE rows AS SELECT 1 AS id");
+        standby.wait_for_catchup(&primary);
+        // The server itself may write every 15 seconds, and so into the segment that was just begun.
+        loop {
+            let end = primary.sql("postgres", "SELECT pg_switch_wal()");
+            standby.wait_for("postgres", &format!("pg_last_wal_replay_lsn() > '{end}'"));
+            let replayed: Lsn = standby.sql("postgres", "SELECT pg_last_wal_replay_lsn()").parse().unwrap();
+            if replayed.offset_in(1 << 20) == 0 {
+                break;
+            }
+            primary.sql("postgres", "INSERT INTO rows VALUES (1)");
+        }
+        standby.promote();
+        standby.sql("postgres", "INSERT INTO rows VALUES (2)");
+        standby.stop(Stop::Fast);
+        primary.sql("postgres", "INSERT INTO rows VALUES (3)");
+        primary.stop(Stop::Fast);
+        let pair = Pair { source: primary, target: standby };
+        let plan = Plan::of(&pair.target, Source::Directory(&pair.source), &[]).json();
+        let fork: Lsn = plan["divergence"]["lsn"].as_str().unwrap().parse().unwrap();
+        assert_eq!((&plan["verdict"], fork.offset_in(1 << 20)), (&"rewind".into(), 0), "{fork}");
+    }
 }
