@@ -74,13 +74,13 @@ impl Draft {
         if durable {
             fs::fsync(&self.file)?;
         }
-        let several_links = old.as_ref().is_some_and(|status| status.st_nlink > 1);
-        // Being whole or absent at any instant matters more than the group.
-        let stays = several_links || (!kept_group && durability == Durability::Later);
-        match if stays { Err(Errno::MLINK) } else { self.rename() } {
-            // Several names, a mount point, another file system, or a group that is not ours to give:
-            // the content goes into the old file.
-            Err(Errno::MLINK | Errno::XDEV | Errno::BUSY) => self.write_in_place()?,
+        // Being whole or absent at any instant matters more than the group. What other names the old
+        // file has is theirs: they may be another file of this cluster, or somebody's backup.
+        let stays = !kept_group && durability == Durability::Later && old.is_some_and(|old| old.st_nlink == 1);
+        match if stays { Err(Errno::BUSY) } else { self.rename() } {
+            // A mount point, another file system, or a group that is not ours to give: the content goes
+            // into the old file.
+            Err(Errno::XDEV | Errno::BUSY) => self.write_in_place()?,
             outcome => outcome?,
         }
         if durable {
