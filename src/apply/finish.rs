@@ -175,9 +175,15 @@ pub(super) fn write_recovery(store: &mut dyn TargetStore, plan: &RecoveryPlan) -
     if plan.standby_signal { write_file(store, &path("standby.signal")?, b"", Durability::Later) } else { Ok(()) }
 }
 
+/// Whether a link at this path is that of a tablespace, and so is followed.
+fn is_tablespace(path: &ClusterPath) -> bool {
+    path.below(b"pg_tblspc").is_some()
+}
+
 /// Takes the state directories out of the file systems that only had files on their way.
 fn leave_roots(context: &mut ApplyContext<'_>) -> Result<()> {
-    let created = context.manifest.actions.iter().filter(|action| action.kind == ActionKind::CreateSymlink);
+    let is_root = |action: &&Action| action.kind == ActionKind::CreateSymlink && is_tablespace(&action.path);
+    let created = context.manifest.actions.iter().filter(is_root);
     let roots = context.manifest.target.roots.iter().map(|root| &root.path).chain(created.map(|action| &action.path));
     for root in roots {
         // A tablespace's link may just have been removed.
