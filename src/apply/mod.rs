@@ -146,12 +146,9 @@ fn preflight(context: &mut ApplyContext<'_>) -> Result<()> {
 /// The locations of new tablespaces must be fit before anything is written.
 fn check_links(manifest: &Manifest, store: &dyn TargetStore) -> Result<()> {
     let links = manifest.actions.iter().filter(|action| action.kind == ActionKind::CreateSymlink);
-    for action in links {
-        if let Some(link) = action.after.as_ref().and_then(|state| state.link.as_ref()) {
-            store.check_symlink(&action.path, link.as_bytes())?;
-        }
-    }
-    Ok(())
+    let links: Vec<_> =
+        links.filter_map(|action| Some((&action.path, action.after.as_ref()?.link.as_ref()?.as_bytes()))).collect();
+    store.check_symlinks(&links)
 }
 
 fn refuse_sealed(control: &ControlFile) -> Result<()> {

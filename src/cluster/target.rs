@@ -61,12 +61,12 @@ pub trait TargetStore {
     /// When it cannot be made, or something else is there.
     fn create_directory(&mut self, path: &ClusterPath) -> Result<()>;
 
-    /// Whether [`TargetStore::create_symlink`] would make this link: a tablespace's location must
-    /// exist, be ours, be empty and lie outside of the cluster.
+    /// Whether [`TargetStore::create_symlink`] would make all of these links: a tablespace's location
+    /// must exist, be ours, be empty and lie outside of the cluster and of the others.
     ///
     /// # Errors
     /// When it would not.
-    fn check_symlink(&self, path: &ClusterPath, text: &[u8]) -> Result<()>;
+    fn check_symlinks(&self, links: &[(&ClusterPath, &[u8])]) -> Result<()>;
 
     /// Makes a symlink; the same link being there already is fine.
     ///

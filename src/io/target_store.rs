@@ -101,8 +101,9 @@ impl DirectoryStore {
         beneath.map_or((None, &self.root), |(link, root)| (Some(link.as_slice()), root))
     }
 
-    /// A new tablespace's location must exist, be ours, be empty and lie outside of this cluster.
-    fn check_location(&self, link: &ClusterPath, text: &LinkText) -> Result<()> {
+    /// A new tablespace's location must exist, be ours, be empty and lie outside of this cluster. Gives
+    /// its real path.
+    fn check_location(&self, link: &ClusterPath, text: &LinkText) -> Result<PathBuf> {
         let location = self.location(link, text);
         let refuse = |why: &str| {
             Error::precondition(format!("tablespace location {} {why}", location.display()))
@@ -125,7 +126,7 @@ impl DirectoryStore {
                 return Err(refuse("lies inside this cluster"));
             }
         }
-        Ok(())
+        Ok(real)
     }
 
     /// A fresh file in the state directory of the root that `place` is beneath.
@@ -188,11 +189,23 @@ impl TargetStore for DirectoryStore {
         Ok(())
     }
 
-    fn check_symlink(&self, path: &ClusterPath, text: &[u8]) -> Result<()> {
-        match path.below(b"pg_tblspc") {
-            Some(_) => self.check_location(path, &LinkText::new(text)),
-            None => Ok(()),
+    fn check_symlinks(&self, links: &[(&ClusterPath, &[u8])]) -> Result<()> {
+        let mut taken: Vec<(&ClusterPath, PathBuf)> = Vec::new();
+        for &(path, text) in links.iter().filter(|(path, _)| path.below(b"pg_tblspc").is_some()) {
+            let real = self.check_location(path, &LinkText::new(text))?;
+            if let Some((other, there)) =
+                taken.iter().find(|(_, there)| real.starts_with(there) || there.starts_with(&real))
+            {
+                return Err(Error::precondition(format!(
+                    "{path} and {other} would lead to {} and {}: a tablespace cannot be inside another tablespace",
+                    real.display(),
+                    there.display()
+                ))
+                .hint("give each new tablespace an empty directory of its own"));
+            }
+            taken.push((path, real));
         }
+        Ok(())
     }
 
     fn create_symlink(&mut self, path: &ClusterPath, text: &[u8]) -> Result<()> {
@@ -202,7 +215,7 @@ impl TargetStore for DirectoryStore {
         if there.as_ref().is_some_and(|entry| entry.kind == FileKind::Symlink { text: text.to_vec() }) {
             return Ok(());
         }
-        self.check_symlink(path, text)?;
+        self.check_symlinks(&[(path, text)])?;
         let made =
             open_parent(place.root.as_fd(), &place.rest).and_then(|(parent, name)| fs::symlinkat(text, &parent, name));
         made.map_err(|error| io_error("create symlink", path, error))?;
