@@ -115,17 +115,15 @@ fn check_action(action: &Action, block_size: u64) -> Result<(), &'static str> {
     }
 }
 
-/// In `pg_tblspc` only links to a tablespace's absolute location are made.
+/// In `pg_tblspc` only links of tablespaces are made.
 fn check_symlink(action: &Action) -> Result<(), &'static str> {
     let link = action.after.as_ref().and_then(|state| state.link.as_ref());
     let link = link.ok_or("a symlink without its text")?;
-    let Some(name) = action.path.below(b"pg_tblspc") else { return Ok(()) };
-    let oid = name.iter().all(u8::is_ascii_digit);
-    if oid && link.as_bytes().starts_with(b"/") {
-        Ok(())
-    } else {
-        Err("a tablespace's link is a number that leads to an absolute path")
+    if link.as_bytes().is_empty() || link.as_bytes().contains(&0) {
+        return Err("a symlink that leads nowhere");
     }
+    let is_number = |name: &[u8]| name.iter().all(u8::is_ascii_digit);
+    if action.path.below(b"pg_tblspc").is_none_or(is_number) { Ok(()) } else { Err("a tablespace's link is a number") }
 }
 
 fn check_patch(action: &Action, before: Option<u64>, after: Option<u64>, block_size: u64) -> Result<(), &'static str> {

@@ -11,7 +11,7 @@ use crate::format::{ControlFile, DbState};
 use crate::manifest::{
     Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded, Divergence as ForkPoint,
     FORMAT_VERSION, Kept, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, SourceSide, TargetSide, Tool,
-    Totals, Verdict, WalFetch, WalPlace, WalPlan, WalRange,
+    Totals, Verdict, WalFetch, WalPlace, WalPlan, WalRange, validate,
 };
 use crate::progress::{Progress, Stage};
 use crate::types::{ClusterPath, Lsn, RelFilePaths, TimelineHistory, TimelineId};
@@ -207,7 +207,12 @@ impl Planner<'_> {
         manifest.divergence = Some(ForkPoint { lsn: divergence.lsn, timeline: divergence.timeline });
         manifest.source.wal_end = Some(source_end);
         manifest.wal = Some(wal_plan);
-        Ok(manifest)
+        let problems = validate(&manifest);
+        if problems.is_empty() {
+            return Ok(manifest);
+        }
+        Err(Error::precondition(format!("the plan could not be applied: {}", problems.join("; ")))
+            .hint("take out of both data directories what PostgreSQL has not put there, and plan again"))
     }
 
     fn relation_paths(&self) -> RelFilePaths {
