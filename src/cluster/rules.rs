@@ -55,6 +55,32 @@ pub fn rule_of(path: &ClusterPath) -> PathRule {
     }
 }
 
+/// Where the server keeps data that a rewind must reach.
+const DATA_DIRECTORIES: [&[u8]; 9] = [
+    b"base",
+    b"global",
+    b"pg_commit_ts",
+    b"pg_logical",
+    b"pg_multixact",
+    b"pg_replslot",
+    b"pg_twophase",
+    b"pg_wal",
+    b"pg_xact",
+];
+
+/// Whether what is at a path is data that a rewind must reach, so that a symlink there, which is not
+/// followed, would hide it. The links of `pg_wal` and of tablespaces themselves are followed.
+#[must_use]
+pub fn holds_data(path: &ClusterPath) -> bool {
+    let parts: Vec<&[u8]> = path.components().take(3).collect();
+    match parts.as_slice() {
+        [b"pg_wal"] | [b"pg_tblspc", _] => false,
+        [b"pg_tblspc", ..] => true,
+        [first, ..] => DATA_DIRECTORIES.contains(first),
+        [] => false,
+    }
+}
+
 /// Whether a path is, or lies in, a state directory: at the top of the data directory, of
 /// `pg_wal` or of a tablespace's location.
 fn is_own_state(path: &ClusterPath) -> bool {
@@ -153,6 +179,17 @@ mod tests {
         ];
         for (path, rule) in cases {
             assert_eq!(rule_of(&ClusterPath::new(path.as_bytes()).unwrap()), rule, "{path}");
+        }
+    }
+
+    #[test]
+    fn links_that_hide_data() {
+        let hides = |path: &str| holds_data(&ClusterPath::new(path.as_bytes()).unwrap());
+        for path in ["base", "base/5", "pg_xact", "pg_wal/archive_status", "pg_tblspc", "pg_tblspc/16400/PG_18_1/5"] {
+            assert!(hides(path), "{path}");
+        }
+        for path in ["pg_wal", "pg_tblspc/16400", "postgresql.conf", "log", "pg_stat_tmp", "based"] {
+            assert!(!hides(path), "{path}");
         }
     }
 

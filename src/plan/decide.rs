@@ -1,6 +1,6 @@
 //! What is done to each path: pg_rewind's decision table, and ours for WAL.
 
-use crate::cluster::rules::{PathRule, rule_of, wal_path};
+use crate::cluster::rules::{PathRule, holds_data, rule_of, wal_path};
 use crate::cluster::{FileEntry, FileKind};
 use crate::manifest::{Action, ActionKind, KeptReason, PathState, Phase, Reason};
 use crate::types::{BlockRange, ClusterPath, LinkText, RelFile, RelFilePaths};
@@ -43,6 +43,14 @@ pub enum Undecidable {
         /// What the source has.
         source_kind: &'static str,
     },
+    /// A link on the source where a directory with data has to be; what is behind it is not looked at.
+    #[error(
+        "{path} is a symlink on the source, and the data behind it would be left out: put there what it leads to, or a mount"
+    )]
+    DataBehindLink {
+        /// The path.
+        path: ClusterPath,
+    },
     /// A name that only a relation's file may have.
     #[error("{path} on the source is a {kind}, but has the name of a relation's file")]
     RelationIsNoFile {
@@ -77,6 +85,9 @@ pub fn decide(
         && entry.size().is_none()
     {
         return Err(Undecidable::RelationIsNoFile { path: path.clone(), kind: entry.kind.words() });
+    }
+    if holds_data(path) && source.is_some_and(|entry| matches!(entry.kind, FileKind::Symlink { .. })) {
+        return Err(Undecidable::DataBehindLink { path: path.clone() });
     }
     if let Some(decision) = decide_wal(path, target, source, context.wal) {
         return Ok(decision);
@@ -293,6 +304,21 @@ mod tests {
                 Some(directory()),
                 "base/5/1 on the source is a directory, but has the name of a relation's file",
             ),
+            (
+                "pg_xact",
+                Some(link("/a")),
+                Some(link("/b")),
+                "pg_xact is a symlink on the source, and the data behind it would be left out: put there what it leads to, or a mount",
+            ),
+            (
+                "pg_xact",
+                Some(link("/a")),
+                Some(directory()),
+                "pg_xact is a symlink on the target and a directory on the source",
+            ),
+            ("log", Some(link("/a")), Some(link("/b")), "nothing"),
+            ("log", None, Some(link("/b")), "CreateSymlink Create OnlyOnSource"),
+            ("base/5", Some(link("/a")), None, "Remove Remove OnlyOnTarget"),
             ("base/5/PG_VERSION", Some(file(3)), Some(file(3)), "nothing"),
             ("base/5/PG_VERSION", None, Some(file(3)), "CopyFile Copy OnlyOnSource"),
             ("base/5", Some(directory()), Some(directory()), "nothing"),
