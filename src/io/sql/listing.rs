@@ -126,9 +126,10 @@ fn link_tablespaces(client: &mut Client, inventory: &mut Inventory) -> std::resu
     }
     for row in client.query(LOCATIONS, &[&oids])? {
         let text: &[u8] = row.try_get(1)?;
-        // A tablespace inside the data directory is a directory, and so its location is relative.
-        if text.starts_with(b"/")
-            && let Some(path) = by_oid.get(&row.try_get(0)?)
+        // A tablespace that is a directory itself has its own path as its location.
+        if let Some(path) = by_oid.get(&row.try_get(0)?)
+            && text != path.as_bytes()
+            && !text.is_empty()
         {
             let kind = FileKind::Symlink { text: text.to_vec() };
             inventory.insert(path.clone(), FileEntry { kind, mode: None });
