@@ -12,11 +12,15 @@ mod layouts;
 mod moving;
 mod same_timeline;
 mod wal_segments;
+mod tablespaces;
 
 use std::collections::BTreeSet;
 
+use crate::support::cluster::Cluster;
 use crate::support::likeness::From;
+use crate::support::outcome::Outcome;
 use crate::support::servers::Major;
+use crate::support::tree::{self, Tree};
 
 /// One test of a table: the scenario, and what it is run with.
 type Row = (&'static str, Major, From);
@@ -38,6 +42,18 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
+/// Panics unless `run` ends with this exit code and with all of these words, and leaves `target` as it was.
+#[track_caller]
+fn assert_refused(target: &Cluster, code: i32, words: &[&str], run: impl FnOnce() -> Outcome) {
+    let before = Tree::of(target);
+    let outcome = run();
+    assert_eq!(outcome.status.code(), Some(code), "{outcome}");
+    for word in words {
+        assert!(outcome.stderr.contains(word), "{word:?} is missing\n{outcome}");
+    }
+    assert_eq!(tree::diff(&before, &Tree::of(target), &|_| false), [""; 0]);
+}
+
 #[test]
 fn every_major_meets_every_kind() {
     let tables = [
@@ -49,6 +65,7 @@ fn every_major_meets_every_kind() {
         ("moving", moving::TABLE),
         ("same_timeline", same_timeline::TABLE),
         ("wal_segments", wal_segments::TABLE),
+        ("tablespaces", tablespaces::TABLE),
     ];
     for (file, table) in tables {
         let majors: BTreeSet<Major> = table.iter().map(|row| row.1).collect();

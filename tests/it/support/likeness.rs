@@ -54,13 +54,24 @@ impl Pair {
     #[track_caller]
     pub(crate) fn rewind_as_stock(&self, from: From) -> Value {
         self.settle(from);
-        let stock_target = self.copy_target();
+        self.rewind_as_stock_settled(from)
+    }
+
+    /// The same with a source that is settled already.
+    #[track_caller]
+    pub(crate) fn rewind_as_stock_settled(&self, from: From) -> Value {
+        self.rewind_beside_stock(&self.copy_target(), from)
+    }
+
+    /// The same, with a copy of the target that somebody else made and a source that is settled.
+    #[track_caller]
+    pub(crate) fn rewind_beside_stock(&self, stock_target: &Cluster, from: From) -> Value {
         let plan = Plan::of(&self.target, self.source(from), Self::arguments(from));
         let _ = plan.apply(&[]).success();
         let open_segment = (from == From::Live).then(|| open_segment(&self.source));
-        let _ = stock::rewind(&stock_target, self.source(from), Self::arguments(from)).success();
+        let _ = stock::rewind(stock_target, self.source(from), Self::arguments(from)).success();
         let plan = plan.json();
-        assert_equal_outcome(&self.target, &stock_target, &plan, open_segment.as_deref());
+        assert_equal_outcome(&self.target, stock_target, &plan, open_segment.as_deref());
         plan
     }
 

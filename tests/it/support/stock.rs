@@ -1,6 +1,7 @@
 //! PostgreSQL's own pg_rewind, which the outcome of ours is compared with.
 
 use std::fs;
+use std::process::Command;
 
 use super::cluster::Cluster;
 use super::outcome::Outcome;
@@ -16,13 +17,19 @@ pub(crate) enum Source<'a> {
 
 /// Runs the pg_rewind of the target's major on the stopped `target`, without syncing.
 pub(crate) fn rewind(target: &Cluster, source: Source<'_>, arguments: &[&str]) -> Outcome {
+    Outcome::of(&mut command(target, source, arguments))
+}
+
+/// The command that [`rewind`] runs.
+pub(crate) fn command(target: &Cluster, source: Source<'_>, arguments: &[&str]) -> Command {
     let mut command = target.installation().command("pg_rewind");
     command.arg("-D").arg(target.data()).arg("--no-sync");
     match source {
         Source::Directory(source) => command.arg("--source-pgdata").arg(source.data()),
         Source::Server(source, user) => command.arg("--source-server").arg(source.conninfo("postgres", user)),
     };
-    Outcome::of(command.args(arguments))
+    command.args(arguments);
+    command
 }
 
 /// Makes good a defect of pg_rewind 13: a database that only the source has, because one side made

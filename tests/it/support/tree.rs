@@ -24,7 +24,7 @@ pub(crate) struct Entry {
     pub(crate) mode: u32,
     /// Where a link leads, with the cluster's own directory written `{base}`.
     pub(crate) link: Option<Vec<u8>>,
-    /// SHA-256 of a file's content.
+    /// SHA-256 of a file's content; none where it may not be read.
     pub(crate) sha256: Option<[u8; 32]>,
 }
 
@@ -83,7 +83,7 @@ impl Tree {
             size: if is_file { metadata.len() } else { 0 },
             mode: metadata.mode() & 0o7777,
             link: metadata.is_symlink().then(|| self.link_text(path)),
-            sha256: is_file.then(|| digest(path).expect("a readable file")),
+            sha256: is_file.then(|| content(path)).flatten(),
         }
     }
 
@@ -164,6 +164,14 @@ fn kind(metadata: &Metadata) -> &'static str {
         () if kind.is_socket() => "socket",
         () if kind.is_fifo() => "fifo",
         () => "other",
+    }
+}
+
+/// The digest of a file's content; none where it may not be read.
+fn content(path: &Path) -> Option<[u8; 32]> {
+    match digest(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        outcome => Some(outcome.expect("a readable file")),
     }
 }
 
