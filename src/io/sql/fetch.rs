@@ -11,9 +11,11 @@ use crate::cluster::{Request, Sink};
 use crate::error::{Error, Result};
 use crate::types::ClusterPath;
 
-/// Reads pieces of files whose names are text; NULL where there is no such file.
+/// Reads pieces of files whose names are text; NULL where there is no such file. What is empty is not
+/// opened: it may be a named pipe, which the server takes for a file, and would wait at for ever.
 pub(super) const READ_PIECES: &str = "
-    SELECT n, pg_read_binary_file(path, start, length, true)
+    SELECT n, CASE WHEN (pg_stat_file(path, true)).size = 0 THEN ''::bytea
+                   ELSE pg_read_binary_file(path, start, length, true) END
       FROM unnest($1::text[], $2::int8[], $3::int8[]) WITH ORDINALITY AS piece (path, start, length, n)";
 
 /// The sizes of files whose names are text; NULL where there is no such file.
@@ -33,7 +35,9 @@ const READ_BY_BYTES: &str = "
          WHERE found.depth < cardinality($2::bytea[])
            AND textsend(name) = ($2::bytea[])[found.depth + 1]
     )
-    SELECT pg_read_binary_file(path, $3, $4, true) FROM found
+    SELECT CASE WHEN (pg_stat_file(path, true)).size = 0 THEN ''::bytea
+                ELSE pg_read_binary_file(path, $3, $4, true) END
+      FROM found
      WHERE depth = cardinality($2::bytea[])";
 
 /// Hands pieces on to a sink, and knows where requests end.

@@ -14,7 +14,7 @@ use crate::support::likeness::From;
 use crate::support::outcome::Outcome;
 use crate::support::pair::{Pair, PairBuilder};
 use crate::support::servers::Major;
-use crate::support::tool::Plan;
+use crate::support::tool::{Plan, pg_unfork};
 use crate::support::tree::{self, Tree};
 
 scenarios! {
@@ -30,7 +30,7 @@ scenarios! {
     unreadable: v16 Stopped, v19 Live;
     many_relations: v13 Live, v18 Stopped;
     sockets_and_fifos: v14 Stopped, v17 Stopped;
-    a_socket_on_the_source: v15 Live, v18 Live;
+    special_files_of_a_server: v15 Live, v18 Live;
     growing: v13 Stopped, v15 Live, v16 Stopped;
 }
 
@@ -402,18 +402,26 @@ fn sockets_and_fifos(major: Major, from: From) {
     pair.assert_lives(from);
 }
 
-/// A running server shows a socket as an empty file, which it then cannot read.
-fn a_socket_on_the_source(major: Major, from: From) {
+/// A running server takes a socket or a named pipe for an empty file, and cannot read it: stock pg_rewind gives
+/// up on the one half-way, and waits for ever at the other.
+fn special_files_of_a_server(major: Major, from: From) {
     let pair = Pair::simple(major, |builder| builder);
-    make_special_files(&pair.target);
-    let (own, other) = (pair.source.path(".s.PGSQL.77"), pair.source.path("other.sock"));
-    drop(UnixListener::bind(&own).unwrap());
-    drop(UnixListener::bind(&other).unwrap());
-    let plan = Plan::of(&pair.target, pair.source(from), Pair::arguments(from));
-    assert_refused(&pair.target, 4, &["other.sock", "cannot be read"], || plan.apply(&[]));
-    fs::remove_file(&other).unwrap();
-    fs::remove_file(&own).unwrap();
-    pair.assert_like_stock_and_lives(from);
+    let Pair { source, target } = &pair;
+    make_special_files(source);
+    drop(UnixListener::bind(source.path(".s.PGSQL.77")).unwrap());
+    fs::rename(source.path("pipe"), path(source, b"pipe \xff")).unwrap();
+    let _ = Outcome::of(Command::new("mkfifo").arg(source.path("pipe"))).success();
+    let plan = Plan::of(target, pair.source(from), Pair::arguments(from));
+    let program = pg_unfork(&["apply", "--no-sync"]);
+    let mut apply = Command::new("timeout");
+    apply.arg("60").arg(program.get_program()).args(program.get_args()).arg(plan.path());
+    let _ = Outcome::of(&mut apply).success();
+    for name in [b"socket".as_slice(), b"pipe", b"pipe \xff"] {
+        let metadata = fs::symlink_metadata(path(target, name)).unwrap();
+        assert!(metadata.is_file() && metadata.len() == 0, "{name:?}");
+    }
+    assert!(!target.path(".s.PGSQL.77").exists());
+    pair.assert_lives(from);
 }
 
 /// A file that grows between plan and apply: a stopped source must not, a live one may.
