@@ -58,6 +58,9 @@
 //!   header that replay never reaches. For a standby it is the minimum recovery point, also for a
 //!   stopped one (pg_rewind: its last checkpoint).
 //! - `PG_VERSION` of a database that only the source has is copied (pg_rewind 13 forgets it).
+//! - A symlink on the source that hides data (as `pg_xact`, or below `base`) is refused: what is behind it
+//!   would not be rewound. Other links are left, as pg_rewind does.
+//! - What a running server shows as an empty file is not read: it may be a named pipe or a socket.
 //!
 //! # The manifest
 //!
@@ -80,7 +83,8 @@
 //! 3. WAL that replay needs; directories and links; blocks, tails and whole files; truncations;
 //!    removals. Every change goes through `apply::units` and the trait
 //!    [`cluster::TargetStore`]. A whole file is written in the state directory of its file
-//!    system and renamed over the old one; relation files are patched in place.
+//!    system and renamed over the old one, so that other names of the old one keep their content
+//!    (pg_rewind writes through all); relation files are patched in place.
 //! 4. Finish: the source's end, its WAL up to there, recovery configuration, `backup_label`,
 //!    everything made durable; the real control file last.
 //!
