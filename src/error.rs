@@ -10,6 +10,8 @@ use std::fmt;
 pub enum ErrorKind {
     /// Something failed; nothing was written.
     Failure,
+    /// The work was ended early, by a signal or because the source went away; nothing was written.
+    Interrupted,
     /// The plan does not describe this target or this source any more; nothing was written.
     Stale,
     /// A precondition is not met, or the wish is impossible; nothing was written.

@@ -16,6 +16,8 @@
 //! cli        (in the binary) the only terminal, arguments and exit codes
 //! ```
 //!
+//! Beside them, for all: `error`, `progress`, and `interrupt`, the wish to stop.
+//!
 //! Lower layers never name upper ones; a test holds the table of allowed edges.
 //!
 //! # From bytes to facts
@@ -88,6 +90,18 @@
 //! 4. Finish: the source's end, its WAL up to there, recovery configuration, `backup_label`,
 //!    everything made durable; the real control file last.
 //!
+//! # A live source that goes away
+//!
+//! A call to a source server ends in bounded time: with an answer, because the server is silent for half of
+//! `--source-timeout`, or because of a signal. A lost connection is made anew, with pauses that double, until
+//! nothing has gone on for that timeout; what will not pass (a refusal, an SQL error) is final at once. Each piece of
+//! a file is read by a call of its own in any case, so a copy goes on at the piece where it was cut, and what the
+//! sink sees is the same. A listing begins again. The new session must lead to the same cluster
+//! on the same timeline, or the plan is at a dead end, and no less far than any session before, which is waited for.
+//!
+//! SIGHUP, SIGINT and SIGTERM end an apply from a server as an error would, a second one at once; a plan they just
+//! end.
+//!
 //! # State directory
 //!
 //! `.pg_unfork/` inside the data directory: `manifest.json` (the plan), `pg_control.before` (the
@@ -102,6 +116,7 @@ pub mod apply;
 pub mod cluster;
 pub mod error;
 pub mod format;
+pub mod interrupt;
 pub mod io;
 pub mod manifest;
 pub mod plan;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use pg_unfork::apply::{ApplyContext, Now, Outcome, already_applied, apply};
 use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
 use pg_unfork::error::{Context, Result};
-use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod};
+use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod, interrupt_on_signals};
 use pg_unfork::manifest::Manifest;
 use pg_unfork::report::{bytes, count};
 use pg_unfork::types::LinkText;
@@ -51,14 +51,16 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
 /// The source as planned, unless the command line says where it is now.
 fn open_source(arguments: &ApplyArguments, manifest: &Manifest) -> Result<Box<dyn Source>> {
     let planned = &manifest.source.address;
+    // Nobody looks for signals but who waits for a server.
+    let server = |conninfo| source::server(conninfo, arguments.patience.with(interrupt_on_signals()?));
     match (&arguments.pgdata, &arguments.server, manifest.source.kind) {
         (Some(directory), _, _) => source::directory(directory),
-        (_, Some(server), _) => source::server(server),
+        (_, Some(conninfo), _) => server(conninfo),
         (_, _, SourceKind::StoppedDirectory) => {
             let path = LinkText::try_from(planned.clone()).context(|| "the plan names no source".to_owned())?;
             source::directory(Path::new(OsStr::from_bytes(path.as_bytes())))
         }
-        (_, _, SourceKind::LiveServer) => source::server(planned),
+        (_, _, SourceKind::LiveServer) => server(planned),
     }
 }
 

@@ -1,8 +1,11 @@
 //! The command line's definition.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pg_unfork::interrupt::Interrupt;
+use pg_unfork::io::Patience;
 
 /// Brings a forked PostgreSQL cluster back in two steps: a plan that can be reviewed, and an apply
 /// that does exactly that plan.
@@ -40,6 +43,8 @@ pub(super) struct PlanArguments {
     /// Accept a major version of PostgreSQL that is not released yet.
     #[arg(long)]
     pub(super) allow_unreleased: bool,
+    #[command(flatten)]
+    pub(super) patience: PatienceArguments,
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +96,23 @@ pub(super) struct ApplyArguments {
     /// How to make changes durable.
     #[arg(long, value_enum, value_name = "METHOD", default_value_t = SyncArgument::Fsync)]
     pub(super) sync_method: SyncArgument,
+    #[command(flatten)]
+    pub(super) patience: PatienceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PatienceArguments {
+    /// How long a source server that is lost or silent is waited for, without getting any further; 0
+    /// gives up at once. An answer may take half of it.
+    #[arg(long = "source-timeout", value_name = "SECONDS", default_value_t = 60)]
+    seconds: u32,
+}
+
+impl PatienceArguments {
+    /// As the library wants it.
+    pub(super) fn with(&self, interrupt: Interrupt) -> Patience {
+        Patience { timeout: Duration::from_secs(self.seconds.into()), interrupt }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

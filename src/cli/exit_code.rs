@@ -24,7 +24,7 @@ pub(crate) enum ExitCode {
 impl From<ErrorKind> for ExitCode {
     fn from(kind: ErrorKind) -> Self {
         match kind {
-            ErrorKind::Failure => Self::Failure,
+            ErrorKind::Failure | ErrorKind::Interrupted => Self::Failure,
             ErrorKind::Stale => Self::Stale,
             ErrorKind::Precondition => Self::Precondition,
             ErrorKind::Incomplete => Self::Incomplete,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pg_unfork::cluster::ClusterReader;
 use pg_unfork::error::{Context, Error, ErrorKind, Result};
+use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{DataDirectory, Lock, LockKind, real_directory_of, write_document};
 use pg_unfork::manifest::{Manifest, Verdict, to_json};
 use pg_unfork::plan::{PlanOptions, make_plan};
@@ -26,7 +27,8 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
     }
     let mut source = match (&arguments.source.pgdata, &arguments.source.server) {
         (Some(directory), _) => source::directory(directory)?,
-        (None, Some(server)) => source::server(server)?,
+        // Nothing is written, so a signal may end the process as it always does.
+        (None, Some(server)) => source::server(server, arguments.patience.with(Interrupt::new()))?,
         (None, None) => return Err(Error::new(ErrorKind::Usage, "no source is named")),
     };
     let options = PlanOptions {
@@ -34,10 +36,15 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
         write_recovery_conf: arguments.write_recovery_conf,
         created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     };
-    let mut manifest = make_plan(&mut target, &mut *source, &options, &Watch::new())?;
+    let mut manifest = make_plan(&mut target, &mut *source, &options, &Watch::new()).map_err(nothing_begun)?;
     let document = to_json(&mut manifest)?;
     deliver(arguments.output.as_deref(), &manifest, &document)?;
     Ok(if manifest.verdict == Verdict::Impossible { ExitCode::Precondition } else { ExitCode::Done })
+}
+
+/// A source that became another one while it was planned with is no dead end yet.
+fn nothing_begun(error: Error) -> Error {
+    if error.kind() == ErrorKind::DeadEnd { error.with_kind(ErrorKind::Failure) } else { error }
 }
 
 /// Nothing is written below target or source, the plan neither.

@@ -11,6 +11,7 @@ mod copy;
 mod data_directory;
 mod draft;
 mod durable;
+mod interrupt;
 mod lock;
 mod output;
 mod place;
@@ -20,7 +21,8 @@ mod target_store;
 
 pub use data_directory::{DataDirectory, StoppedSource};
 pub use durable::SyncMethod;
+pub use interrupt::interrupt_on_signals;
 pub use lock::{Lock, LockKind};
 pub use output::{read_document, real_directory_of, write_document};
-pub use sql::SqlSource;
+pub use sql::{Patience, SqlSource};
 pub use target_store::DirectoryStore;

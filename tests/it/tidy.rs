@@ -5,17 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which modules of the library each module may name.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("types", &[]),
     ("error", &[]),
     ("progress", &[]),
+    ("interrupt", &["error"]),
     ("format", &["types"]),
     ("cluster", &["types", "error", "progress", "format"]),
     ("manifest", &["types", "error", "format", "cluster"]),
     ("plan", &["types", "error", "progress", "format", "cluster", "manifest"]),
     ("apply", &["types", "error", "progress", "format", "cluster", "manifest", "plan"]),
     ("report", &["types", "cluster", "manifest"]),
-    ("io", &["types", "error", "progress", "format", "cluster"]),
+    ("io", &["types", "error", "interrupt", "progress", "format", "cluster"]),
 ];
 
 fn root() -> PathBuf {

@@ -154,8 +154,8 @@ impl ConnInfo {
 
     /// The client's configuration. TLS is off, because none is attempted.
     #[must_use]
-    pub fn config(&self) -> postgres::Config {
-        let mut config = postgres::Config::new();
+    pub fn config(&self) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
         config.ssl_mode(postgres::config::SslMode::Disable);
         match &self.host {
             Some(Host::Tcp(name)) => config.host(name),

@@ -1,12 +1,11 @@
 //! Reading files of a running server.
 
 use postgres::Row;
-use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::ToSql;
 
-use super::pieces::{Cutter, PIECE, PIECES, Piece, further};
-use super::session::query_failed;
-use super::{SqlSource, bytes_of};
+use super::pieces::{Cutter, PIECE, PIECES, Piece, Reached, further};
+use super::session::Session;
+use super::trouble::{column, query_failed};
 use crate::cluster::{Request, Sink};
 use crate::error::{Error, Result};
 use crate::types::ClusterPath;
@@ -43,6 +42,8 @@ const READ_BY_BYTES: &str = "
 /// Hands pieces on to a sink, and knows where requests end.
 struct Delivery<'a> {
     sink: &'a mut dyn Sink,
+    /// How far the sink's list has been delivered.
+    reached: &'a mut Reached,
     /// The place of the first request in the sink's list.
     base: usize,
     /// The last request that came to its end early.
@@ -59,35 +60,46 @@ impl Delivery<'_> {
         let index = self.base + piece.request;
         let Some(bytes) = bytes_of(row, 1)? else {
             self.ended = Some(piece.request);
-            return self.sink.gone(index);
+            self.sink.gone(index)?;
+            self.reached.end_of(index);
+            return Ok(());
         };
         if piece.first || !bytes.is_empty() {
             self.sink.bytes(index, piece.offset, bytes)?;
         }
+        let next = piece.offset.saturating_add(piece.length);
         if (bytes.len() as u64) < piece.length {
             self.ended = Some(piece.request);
-        } else if piece.open {
-            self.unfinished = Some((piece.request, piece.offset.saturating_add(piece.length)));
+            self.reached.end_of(index);
+        } else if piece.end {
+            self.reached.end_of(index);
+        } else {
+            if piece.open {
+                self.unfinished = Some((piece.request, next));
+            }
+            self.reached.within(index, next);
         }
         Ok(())
     }
 }
 
-impl SqlSource {
-    /// [`crate::cluster::Source::fetch`].
-    pub(super) fn fetch_all(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
+impl Session {
+    /// [`crate::cluster::Source::fetch`] from where it was cut.
+    pub(super) fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink, reached: &mut Reached) -> Result<()> {
         let encoding = self.encoding;
         let is_text = |request: &Request| encoding.text(request.path.as_bytes()).is_some();
-        let mut base = 0;
-        for run in requests.chunk_by(|a, b| is_text(a) == is_text(b)) {
+        let rest = reached.rest(requests);
+        let mut base = reached.request;
+        for run in rest.chunk_by(|a, b| is_text(a) == is_text(b)) {
             if run.first().is_some_and(is_text) {
                 for window in run.chunks(PIECES) {
-                    self.fetch_window(window, base, sink)?;
+                    let delivery = Delivery { sink: &mut *sink, reached, base, ended: None, unfinished: None };
+                    self.fetch_window(window, delivery)?;
                     base += window.len();
                 }
             } else {
                 for request in run {
-                    self.fetch_by_bytes(request, base, sink)?;
+                    self.fetch_by_bytes(request, base, sink, reached)?;
                     base += 1;
                 }
             }
@@ -96,10 +108,9 @@ impl SqlSource {
     }
 
     /// Fetches a run of requests of which a single query can ask the sizes.
-    fn fetch_window(&mut self, requests: &[Request], base: usize, sink: &mut dyn Sink) -> Result<()> {
+    fn fetch_window(&mut self, requests: &[Request], mut delivery: Delivery<'_>) -> Result<()> {
         let sizes = self.sizes(requests)?;
         let mut cutter = Cutter::new(requests, &sizes);
-        let mut delivery = Delivery { sink, base, ended: None, unfinished: None };
         loop {
             let batch = cutter.batch(delivery.ended);
             if batch.is_empty() {
@@ -132,14 +143,14 @@ impl SqlSource {
 
     /// The files' sizes as they are now, where requests go to the end; zero elsewhere.
     fn sizes(&mut self, requests: &[Request]) -> Result<Vec<u64>> {
-        let failed = |error| query_failed("cannot read the sizes of files of", &error);
+        let failed = |error| query_failed("cannot read the sizes of files of", error);
         if requests.iter().all(|request| request.length.is_some()) {
             return Ok(vec![0; requests.len()]);
         }
         let paths = requests.iter().map(|request| self.text(&request.path)).collect::<Result<Vec<_>>>()?;
         let rows = self.client.query(SIZES, &[&paths]).map_err(failed)?;
         let size = |row: &Row| {
-            let size: Option<i64> = row.try_get(0).map_err(failed)?;
+            let size: Option<i64> = column(row, 0).map_err(failed)?;
             Ok(size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0))
         };
         rows.iter().map(size).collect()
@@ -152,7 +163,7 @@ impl SqlSource {
         pieces: &[Piece],
         mut take: impl FnMut(&Piece, Row) -> Result<()>,
     ) -> Result<()> {
-        let failed = |error| query_failed("cannot read files of", &error);
+        let failed = |error| query_failed("cannot read files of", error);
         let mut paths = Vec::with_capacity(pieces.len());
         let mut starts = Vec::with_capacity(pieces.len());
         let mut lengths = Vec::with_capacity(pieces.len());
@@ -166,7 +177,7 @@ impl SqlSource {
         let mut rows = self.client.query_raw(&self.read_pieces, parameters).map_err(failed)?;
         let mut expected = pieces.iter().zip(1..);
         while let Some(row) = rows.next().map_err(failed)? {
-            let number: i64 = row.try_get(0).map_err(failed)?;
+            let number: i64 = column(&row, 0).map_err(failed)?;
             let Some((piece, _)) = expected.next().filter(|(_, n)| *n == number) else {
                 return Err(Error::failure("the source server answers what was not asked"));
             };
@@ -180,21 +191,31 @@ impl SqlSource {
     }
 
     /// Fetches a part of a file whose name is no text.
-    fn fetch_by_bytes(&mut self, request: &Request, index: usize, sink: &mut dyn Sink) -> Result<()> {
+    fn fetch_by_bytes(
+        &mut self,
+        request: &Request,
+        index: usize,
+        sink: &mut dyn Sink,
+        reached: &mut Reached,
+    ) -> Result<()> {
         let mut done = 0_u64;
         loop {
             let length = request.length.map_or(PIECE, |total| total.saturating_sub(done).min(PIECE));
             let offset = request.offset.saturating_add(done);
             let Some(bytes) = self.read_part(&request.path, offset, length)? else {
-                return sink.gone(index);
+                sink.gone(index)?;
+                reached.end_of(index);
+                return Ok(());
             };
             if done == 0 || !bytes.is_empty() {
                 sink.bytes(index, offset, &bytes)?;
             }
             done = done.saturating_add(length);
             if (bytes.len() as u64) < length || request.length.is_some_and(|total| done >= total) {
+                reached.end_of(index);
                 return Ok(());
             }
+            reached.within(index, request.offset.saturating_add(done));
         }
     }
 
@@ -215,7 +236,7 @@ impl SqlSource {
                 self.client.query(READ_BY_BYTES, &[&directory, &names, &offset, &asked])
             }
         };
-        let rows = rows.map_err(|error| query_failed(&format!("cannot read {path} of"), &error))?;
+        let rows = rows.map_err(|error| query_failed(&format!("cannot read {path} of"), error))?;
         let Some(row) = rows.first() else { return Ok(None) };
         let bytes = bytes_of(row, 0)?;
         check_length(bytes, length)?;
@@ -243,4 +264,9 @@ fn check_length(bytes: Option<&[u8]>, asked: u64) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The bytes in a column; `None` where it is NULL.
+fn bytes_of(row: &Row, index: usize) -> Result<Option<&[u8]>> {
+    column(row, index).map_err(|trouble| query_failed("unexpected answer of", trouble))
 }

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use postgres::Client;
 use postgres::error::SqlState;
-use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::ToSql;
 
-use super::session::query_failed;
+use super::client::{Client, Trouble};
+use super::trouble::{column, query_failed};
 use crate::cluster::{FileEntry, FileKind, Inventory};
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
@@ -40,12 +39,34 @@ const ATTEMPTS: u32 = 5;
 /// How long to wait before that.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How far listings came that may have been cut: one that is cut where another was has not gone on.
+#[derive(Debug)]
+pub(super) struct Furthest {
+    entries: usize,
+    /// When that was.
+    pub(super) at: Instant,
+}
+
+impl Furthest {
+    /// No entry.
+    pub(super) fn nothing() -> Self {
+        Self { entries: 0, at: Instant::now() }
+    }
+
+    /// A listing has so many entries.
+    fn come_to(&mut self, entries: usize) {
+        if entries > self.entries {
+            *self = Self { entries, at: Instant::now() };
+        }
+    }
+}
+
 /// Lists the data directory.
-pub(super) fn list(client: &mut Client, progress: &dyn Progress) -> Result<Inventory> {
+pub(super) fn list(client: &mut Client, progress: &dyn Progress, furthest: &mut Furthest) -> Result<Inventory> {
     progress.begin(Stage::List, None);
     let mut attempt = 1;
     let listed = loop {
-        match list_once(client, progress) {
+        match list_once(client, progress, furthest) {
             Err(Failed::Vanished(_)) if attempt < ATTEMPTS => {
                 attempt += 1;
                 thread::sleep(PAUSE);
@@ -67,22 +88,27 @@ enum Failed {
     Other(Error),
 }
 
-impl From<postgres::Error> for Failed {
-    fn from(error: postgres::Error) -> Self {
-        let vanished = error.code() == Some(&SqlState::UNDEFINED_FILE);
-        let error = query_failed("cannot list the files of", &error);
+impl From<Trouble> for Failed {
+    fn from(trouble: Trouble) -> Self {
+        let vanished = matches!(&trouble, Trouble::Engine(error) if error.code() == Some(&SqlState::UNDEFINED_FILE));
+        let error = query_failed("cannot list the files of", trouble);
         if vanished { Self::Vanished(error) } else { Self::Other(error) }
     }
 }
 
-fn list_once(client: &mut Client, progress: &dyn Progress) -> std::result::Result<Inventory, Failed> {
+fn list_once(
+    client: &mut Client,
+    progress: &dyn Progress,
+    furthest: &mut Furthest,
+) -> std::result::Result<Inventory, Failed> {
     let mut inventory = Inventory::new();
     let mut rows = client.query_raw(LIST, std::iter::empty::<&(dyn ToSql + Sync)>())?;
     while let Some(row) = rows.next()? {
-        let listed = listed(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?).map_err(Failed::Other)?;
+        let listed = listed(column(&row, 0)?, column(&row, 1)?, column(&row, 2)?).map_err(Failed::Other)?;
         let Some((path, entry)) = listed else { continue };
         // A directory that is written to while it is read may show a name twice.
         inventory.insert(path, entry);
+        furthest.come_to(inventory.len());
         progress.advance(1);
     }
     drop(rows);
@@ -125,9 +151,9 @@ fn link_tablespaces(client: &mut Client, inventory: &mut Inventory) -> std::resu
         return Ok(());
     }
     for row in client.query(LOCATIONS, &[&oids])? {
-        let text: &[u8] = row.try_get(1)?;
+        let text: &[u8] = column(&row, 1)?;
         // A tablespace that is a directory itself has its own path as its location.
-        if let Some(path) = by_oid.get(&row.try_get(0)?)
+        if let Some(path) = by_oid.get(&column(&row, 0)?)
             && text != path.as_bytes()
             && !text.is_empty()
         {
@@ -150,6 +176,19 @@ fn tablespace(path: &ClusterPath) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+
+    #[test]
+    fn a_listing_goes_on_only_beyond_those_before() {
+        let mut furthest = Furthest::nothing();
+        furthest.come_to(5);
+        let at = furthest.at;
+        for entries in 1..=5 {
+            furthest.come_to(entries);
+            assert_eq!((furthest.entries, furthest.at), (5, at));
+        }
+        furthest.come_to(6);
+        assert!(furthest.entries == 6 && furthest.at >= at);
+    }
 
     #[test]
     fn tablespaces_are_recognised_by_their_exact_path() {

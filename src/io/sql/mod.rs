@@ -5,68 +5,155 @@
 //! is found by its bytes in the listings of its directories. The session's search path is empty, so
 //! what queries name is in `pg_catalog`.
 
+//!
+//! A call waits for a silent server for a bounded time only. A lost connection is made anew, and what was
+//! under way goes on, if the new session turns out to lead to the same cluster, no less far than it was.
+
+mod attempts;
+mod client;
 mod fetch;
 mod listing;
+mod patience;
 mod pieces;
 mod session;
+mod trouble;
 
 use std::fmt;
-
-use postgres::types::PgLsn;
-use postgres::{Client, Row, Statement};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::cluster::{
     ClusterReader, DirectoryId, FileEntry, Inventory, Position, Request, SMALL_FILE_LIMIT, Sink, Source, SourceKind,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Major;
 use crate::io::conninfo::ConnInfo;
 use crate::progress::Progress;
-use crate::types::{ClusterPath, Lsn};
+use crate::types::ClusterPath;
 
-use session::{Encoding, query_failed};
+pub use patience::Patience;
 
-/// A session on a running server.
+use attempts::Attempts;
+use client::Limits;
+use listing::Furthest;
+use patience::Seen;
+use pieces::Reached;
+use session::Session;
+use trouble::lost;
+
+/// How often a pause looks at the interrupt.
+const SLICE: Duration = Duration::from_millis(100);
+/// The least time that a new connection gets.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// A running server, and a session on it as long as there is one.
 pub struct SqlSource {
-    client: Client,
     conninfo: ConnInfo,
-    encoding: Encoding,
-    read_pieces: Statement,
+    patience: Patience,
+    session: Option<Session>,
+    seen: Option<Seen>,
 }
 
 impl fmt::Debug for SqlSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { conninfo, encoding, .. } = self;
-        f.debug_struct("SqlSource").field("conninfo", conninfo).field("encoding", encoding).finish_non_exhaustive()
+        let Self { conninfo, seen, .. } = self;
+        f.debug_struct("SqlSource").field("conninfo", conninfo).field("seen", seen).finish_non_exhaustive()
     }
 }
 
 impl SqlSource {
-    /// Connects, sets the session up, and checks that the server and the role will do.
+    /// Connects, sets a session up, and checks that the server and the role will do. A server that says
+    /// that it cannot take connections just now is waited for; where none is, the address is taken for wrong.
     ///
     /// # Errors
     /// When the connection fails, the server is of no known major, cannot be a source as it is
     /// set, or the role lacks a privilege; most of these are preconditions.
-    pub fn connect(conninfo: ConnInfo) -> Result<Self> {
-        let mut client = session::open(&conninfo)?;
-        session::check(&mut client)?;
-        let encoding = session::encoding(&mut client)?;
-        let read_pieces = client.prepare(fetch::READ_PIECES).map_err(|e| query_failed("cannot read files of", &e))?;
-        Ok(Self { client, conninfo, encoding, read_pieces })
+    pub fn connect(conninfo: ConnInfo, patience: Patience) -> Result<Self> {
+        let mut source = Self { conninfo, patience, session: None, seen: None };
+        source.patiently(|_, _| Ok(()))?;
+        Ok(source)
     }
+
+    /// Does what needs a session, and does it again in a new one where the connection was lost.
+    fn patiently<T>(&mut self, mut work: impl FnMut(&mut Session, &mut Attempts) -> Result<T>) -> Result<T> {
+        let mut attempts = Attempts::begin(self.patience.timeout, Instant::now());
+        loop {
+            self.patience.interrupt.check()?;
+            let outcome = match &mut self.session {
+                Some(session) => work(session, &mut attempts),
+                None => match self.open(attempts.left(Instant::now())) {
+                    Ok(session) => work(self.session.insert(session), &mut attempts),
+                    Err(error) => Err(error),
+                },
+            };
+            let error = match outcome {
+                Err(error) if self.is_worth_another(&error) => error,
+                other => return other,
+            };
+            self.session = None;
+            match attempts.fail(Instant::now()) {
+                Some(pause) => self.pause(pause)?,
+                None => return Err(given_up(error, &attempts)),
+            }
+        }
+    }
+
+    /// Whether a failure may pass. Of a server that never was there, that cannot be said.
+    fn is_worth_another(&self, error: &Error) -> bool {
+        lost(error).is_some_and(|lost| lost.there || self.seen.is_some())
+    }
+
+    /// A session on the server that was seen before, if there was one.
+    fn open(&mut self, left: Duration) -> Result<Session> {
+        let silence = self.patience.silence();
+        let known = self.seen.is_some();
+        let first = if known { silence.min(left.max(SHORTEST)) } else { silence };
+        let limits = Limits { silence: first, interrupt: self.patience.interrupt.clone() };
+        let opened = Session::open(&self.conninfo, limits).and_then(|mut session| {
+            let now = Seen::now(&mut session)?;
+            Ok((session, now))
+        });
+        // A server that was fit before and is not now says nothing about the plan.
+        let kind = |error: Error| if known { error.with_kind(ErrorKind::Interrupted) } else { error };
+        let (mut session, now) = opened.map_err(kind)?;
+        self.seen = Some(match self.seen {
+            Some(before) => before.again(now)?,
+            None => now,
+        });
+        session.client.allow_silence(silence);
+        Ok(session)
+    }
+
+    fn pause(&self, pause: Duration) -> Result<()> {
+        let until = Instant::now() + pause;
+        loop {
+            self.patience.interrupt.check()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            thread::sleep(left.min(SLICE));
+        }
+    }
+}
+
+/// The last failure, once nothing more is tried.
+fn given_up(error: Error, attempts: &Attempts) -> Error {
+    let message = format!("the source server was lost, and {} did not bring it back", attempts.account(Instant::now()));
+    Error::new(ErrorKind::Interrupted, message)
+        .because(error)
+        .hint("see that the server runs and can be reached, and run the same command again")
+        .hint("--source-timeout sets how long a lost source is waited for")
 }
 
 impl ClusterReader for SqlSource {
     fn control_file(&mut self) -> Result<Vec<u8>> {
-        let failed = |error| query_failed("cannot read global/pg_control of", &error);
-        let query = "SELECT pg_read_binary_file('global/pg_control')";
-        let row = self.client.query_one(query, &[]).map_err(failed)?;
-        row.try_get(0).map_err(failed)
+        self.patiently(|session, _| session.control_file())
     }
 
     fn read_small(&mut self, path: &ClusterPath) -> Result<Option<Vec<u8>>> {
         let limit = SMALL_FILE_LIMIT + 1;
-        let bytes = self.read_part(path, 0, limit)?;
+        let bytes = self.patiently(|session, _| session.read_part(path, 0, limit))?;
         if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 >= limit) {
             let message = format!("{path} of the source server is larger than {SMALL_FILE_LIMIT} bytes");
             return Err(Error::failure(message));
@@ -75,7 +162,12 @@ impl ClusterReader for SqlSource {
     }
 
     fn list(&mut self, progress: &dyn Progress) -> Result<Inventory> {
-        listing::list(&mut self.client, progress)
+        let mut furthest = Furthest::nothing();
+        self.patiently(|session, attempts| {
+            let outcome = listing::list(&mut session.client, progress, &mut furthest);
+            attempts.went_on(furthest.at);
+            outcome
+        })
     }
 
     fn running_server(&self) -> Result<Option<i32>> {
@@ -101,19 +193,14 @@ impl Source for SqlSource {
     }
 
     fn position(&mut self) -> Result<Option<Position>> {
-        let failed = |error| query_failed("cannot read the WAL position of", &error);
-        // A promotion in between must not be seen by one half of the answer only.
-        let query = "SELECT in_recovery, CASE WHEN in_recovery THEN pg_last_wal_replay_lsn()
-                                              ELSE pg_current_wal_flush_lsn() END
-                       FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state";
-        let row = self.client.query_one(query, &[]).map_err(failed)?;
-        let in_recovery = row.try_get(0).map_err(failed)?;
-        let lsn: Option<PgLsn> = row.try_get(1).map_err(failed)?;
-        let lsn = lsn.ok_or_else(|| {
+        let position = self.patiently(|session, _| session.position())?.ok_or_else(|| {
             Error::failure("the source server has not begun to replay WAL, so it cannot tell how far it is")
                 .hint("try again when it is further")
         })?;
-        Ok(Some(Position { lsn: Lsn::new(lsn.into()), in_recovery }))
+        if let Some(seen) = &mut self.seen {
+            seen.reached(position.lsn);
+        }
+        Ok(Some(position))
     }
 
     fn entry(&mut self, path: &ClusterPath) -> Result<Option<FileEntry>> {
@@ -121,15 +208,15 @@ impl Source for SqlSource {
     }
 
     fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>> {
-        Self::read_part(self, path, offset, length.into())
+        self.patiently(|session, _| session.read_part(path, offset, length.into()))
     }
 
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
-        self.fetch_all(requests, sink)
+        let mut reached = Reached::nothing();
+        self.patiently(|session, attempts| {
+            let outcome = session.fetch(requests, sink, &mut reached);
+            attempts.went_on(reached.at);
+            outcome
+        })
     }
-}
-
-/// The bytes in a column; `None` where it is NULL.
-fn bytes_of(row: &Row, column: usize) -> Result<Option<&[u8]>> {
-    row.try_get(column).map_err(|error| query_failed("unexpected answer of", &error))
 }

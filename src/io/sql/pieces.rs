@@ -1,4 +1,8 @@
-//! How requests are cut into the pieces that single queries ask for.
+//! How requests are cut into the pieces that single queries ask for, and where they go on after a
+//! connection was lost.
+
+use std::borrow::Cow;
+use std::time::Instant;
 
 use crate::cluster::Request;
 
@@ -24,6 +28,50 @@ pub(super) struct Piece {
     pub(super) first: bool,
     /// Whether the request goes on after it, should there be as many bytes.
     pub(super) open: bool,
+    /// Whether the request is at its end after it.
+    pub(super) end: bool,
+}
+
+/// How far a list of requests has been delivered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reached {
+    /// The first request that is not at its end.
+    pub(super) request: usize,
+    /// Where in the file it goes on, if it has begun.
+    offset: Option<u64>,
+    /// When that was.
+    pub(super) at: Instant,
+}
+
+impl Reached {
+    /// Nothing delivered.
+    pub(super) fn nothing() -> Self {
+        Self { request: 0, offset: None, at: Instant::now() }
+    }
+
+    /// The request is delivered before `offset`.
+    pub(super) fn within(&mut self, request: usize, offset: u64) {
+        *self = Self { request, offset: Some(offset), at: Instant::now() };
+    }
+
+    /// The request is at its end.
+    pub(super) fn end_of(&mut self, request: usize) {
+        *self = Self { request: request + 1, offset: None, at: Instant::now() };
+    }
+
+    /// What is left of the requests. Each piece is read by itself in any case, so one that is read in
+    /// another session fits to those before it as well as any other.
+    pub(super) fn rest<'a>(&self, requests: &'a [Request]) -> Cow<'a, [Request]> {
+        let left = requests.get(self.request..).unwrap_or_default();
+        let (Some(offset), Some(first)) = (self.offset, left.first()) else { return Cow::Borrowed(left) };
+        let done = offset.saturating_sub(first.offset);
+        let length = first.length.map(|length| length.saturating_sub(done));
+        let mut left = left.to_vec();
+        if let Some(first) = left.first_mut() {
+            (first.offset, first.length) = (offset, length);
+        }
+        Cow::Owned(left)
+    }
 }
 
 /// Cuts a list of requests into pieces.
@@ -65,6 +113,7 @@ impl<'a> Cutter<'a> {
                 length,
                 first: self.done == 0,
                 open: last && request.length.is_none(),
+                end: last && request.length.is_some(),
             });
             self.done = self.done.saturating_add(length);
             if last {
@@ -95,6 +144,7 @@ pub(super) fn further(request: usize, offset: u64) -> Vec<Piece> {
         length: PIECE,
         first: false,
         open: start + PIECE == BATCH,
+        end: false,
     };
     starts.map(piece).collect()
 }
@@ -123,8 +173,24 @@ mod tests {
         for piece in batches.iter().flatten() {
             assert_eq!((piece.offset, piece.first, piece.open), (at, at == 100, false));
             at += piece.length;
+            assert_eq!(piece.end, at == 100 + 20 * PIECE + 7);
         }
         assert_eq!(at, 100 + 20 * PIECE + 7);
+    }
+
+    #[test]
+    fn what_is_left_begins_where_it_was_cut() {
+        let requests = [request(100, Some(50)), request(7, None), request(0, Some(9))];
+        let mut reached = Reached::nothing();
+        assert_eq!(*reached.rest(&requests), requests);
+        reached.within(0, 130);
+        assert_eq!(*reached.rest(&requests), [request(130, Some(20)), request(7, None), request(0, Some(9))]);
+        reached.end_of(0);
+        assert_eq!(*reached.rest(&requests), requests[1..]);
+        reached.within(1, 77);
+        assert_eq!(*reached.rest(&requests), [request(77, None), request(0, Some(9))]);
+        reached.end_of(2);
+        assert_eq!(*reached.rest(&requests), []);
     }
 
     #[test]
@@ -140,11 +206,11 @@ mod tests {
     #[test]
     fn to_the_end_asks_for_more_than_there_is() {
         let lengths = |offset, size| cut(&[request(offset, None)], &[size]).concat();
-        let whole = |length, open| Piece { request: 0, offset: 0, length, first: true, open };
+        let whole = |length, open| Piece { request: 0, offset: 0, length, first: true, open, end: false };
         assert_eq!(lengths(0, 0), [whole(8192, true)]);
         assert_eq!(lengths(0, 8191), [whole(8192, true)]);
         assert_eq!(lengths(0, 8192), [whole(16384, true)]);
-        let second = Piece { request: 0, offset: PIECE, length: 8192, first: false, open: true };
+        let second = Piece { request: 0, offset: PIECE, length: 8192, first: false, open: true, end: false };
         assert_eq!(lengths(0, PIECE), [whole(PIECE, false), second]);
         assert_eq!(lengths(10, 0), [Piece { offset: 10, ..whole(8192, true) }]);
     }

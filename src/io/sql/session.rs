@@ -1,15 +1,20 @@
-//! Connecting, the session's settings, what must hold of the server and the role, and errors.
+//! A session: connecting, its settings, what must hold of the server and the role.
 
-use std::error::Error as StdError;
 use std::fmt::Write as _;
-use std::io;
 
+use postgres::Statement;
 use postgres::error::SqlState;
-use postgres::{Client, NoTls};
+use postgres::types::PgLsn;
 
+use super::client::{Client, Limits, Trouble};
+use super::fetch;
+use super::trouble::{Lost, column, describe, is_transient, query_failed};
+use crate::cluster::Position;
 use crate::error::{Error, Result};
 use crate::format::Major;
+use crate::interrupt::Interrupt;
 use crate::io::conninfo::ConnInfo;
+use crate::types::Lsn;
 
 /// The settings of pg_rewind's sessions, and names as bytes.
 const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
@@ -41,23 +46,73 @@ impl Encoding {
     }
 }
 
-/// Connects.
-pub(super) fn open(conninfo: &ConnInfo) -> Result<Client> {
-    conninfo.config().connect(NoTls).map_err(|error| {
-        let mut failure = Error::precondition(format!("cannot connect to the source server: {}", conninfo.redacted()));
-        for hint in connect_hints(conninfo, &error) {
-            failure = failure.hint(hint);
-        }
-        failure.because(describe(&error))
-    })
+/// A session on a running server, which ends where the connection does.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) encoding: Encoding,
+    pub(super) read_pieces: Statement,
+}
+
+impl Session {
+    /// Connects, sets the session up, and checks that the server and the role will do.
+    pub(super) fn open(conninfo: &ConnInfo, limits: Limits) -> Result<Self> {
+        let mut client =
+            Client::connect(&conninfo.config(), limits).map_err(|error| not_connected(conninfo, &error))?;
+        check(&mut client)?;
+        let encoding = encoding(&mut client)?;
+        let read_pieces = client.prepare(fetch::READ_PIECES).map_err(|e| query_failed("cannot read files of", e))?;
+        Ok(Self { client, encoding, read_pieces })
+    }
+
+    /// The bytes of the control file.
+    pub(super) fn control_file(&mut self) -> Result<Vec<u8>> {
+        let query = "SELECT pg_read_binary_file('global/pg_control')";
+        let row = self.client.query_one(query, &[]);
+        row.and_then(|row| column(&row, 0)).map_err(|error| query_failed("cannot read global/pg_control of", error))
+    }
+
+    /// How far the server's WAL reaches; none where it has not begun to replay.
+    pub(super) fn position(&mut self) -> Result<Option<Position>> {
+        let failed = |error| query_failed("cannot read the WAL position of", error);
+        // A promotion in between must not be seen by one half of the answer only.
+        let query = "SELECT in_recovery, CASE WHEN in_recovery THEN pg_last_wal_replay_lsn()
+                                              ELSE pg_current_wal_flush_lsn() END
+                       FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state";
+        let row = self.client.query_one(query, &[]).map_err(failed)?;
+        let in_recovery = column(&row, 0).map_err(failed)?;
+        let lsn: Option<PgLsn> = column(&row, 1).map_err(failed)?;
+        Ok(lsn.map(|lsn| Position { lsn: Lsn::new(lsn.into()), in_recovery }))
+    }
+}
+
+/// The error of a connection that did not come about.
+fn not_connected(conninfo: &ConnInfo, trouble: &Trouble) -> Error {
+    if matches!(trouble, Trouble::Interrupted) {
+        return Interrupt::error();
+    }
+    let mut failure = Error::precondition(format!("cannot connect to the source server: {}", conninfo.redacted()));
+    for hint in connect_hints(conninfo, trouble) {
+        failure = failure.hint(hint);
+    }
+    let text = describe(trouble);
+    if !is_transient(trouble) {
+        return failure.because(text);
+    }
+    let there = matches!(trouble, Trouble::Engine(error) if error.code().is_some());
+    failure.because(Lost { there, text })
 }
 
 /// What to do about a connection that failed.
-fn connect_hints(conninfo: &ConnInfo, error: &postgres::Error) -> Vec<String> {
+fn connect_hints(conninfo: &ConnInfo, trouble: &Trouble) -> Vec<String> {
     let mut hints = Vec::new();
+    let state = match trouble {
+        Trouble::Engine(error) => error.code(),
+        _ => None,
+    };
     // Without a password where one is wanted, the client gives up before the server does.
-    let no_password = error.as_db_error().is_none() && describe(error).contains("password missing");
-    match error.code() {
+    let no_password = state.is_none() && describe(trouble).contains("password missing");
+    match state {
         Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
             hints.extend(
                 conninfo.password_file.as_ref().map(|file| format!("the password came from {}", file.display())),
@@ -86,18 +141,18 @@ fn connect_hints(conninfo: &ConnInfo, error: &postgres::Error) -> Vec<String> {
 }
 
 /// Sets the session up and checks that this server and this role can serve as a source.
-pub(super) fn check(client: &mut Client) -> Result<()> {
-    let failed = |error| query_failed("cannot set up a session on", &error);
+fn check(client: &mut Client) -> Result<()> {
+    let failed = |error| query_failed("cannot set up a session on", error);
     client.batch_execute(SETTINGS).map_err(failed)?;
     let query = "SELECT current_setting('server_version'),
                         current_setting('server_version_num')::int4,
                         current_setting('full_page_writes') = 'on',
                         pg_is_in_recovery()";
     let row = client.query_one(query, &[]).map_err(failed)?;
-    let text: String = row.try_get(0).map_err(failed)?;
-    let number: i32 = row.try_get(1).map_err(failed)?;
-    let full_page_writes: bool = row.try_get(2).map_err(failed)?;
-    let in_recovery: bool = row.try_get(3).map_err(failed)?;
+    let text: String = column(&row, 0).map_err(failed)?;
+    let number: i32 = column(&row, 1).map_err(failed)?;
+    let full_page_writes: bool = column(&row, 2).map_err(failed)?;
+    let in_recovery: bool = column(&row, 3).map_err(failed)?;
 
     let number = u32::try_from(number / 10_000).unwrap_or(0);
     let Some(major) = Major::ALL.into_iter().find(|major| major.number() == number) else {
@@ -108,6 +163,9 @@ pub(super) fn check(client: &mut Client) -> Result<()> {
     };
     if major >= Major::V17 {
         client.batch_execute("SET transaction_timeout = 0").map_err(failed)?;
+    }
+    if major >= Major::V14 {
+        client.batch_execute("SET idle_session_timeout = 0").map_err(failed)?;
     }
     if major == Major::V13 && in_recovery {
         return Err(Error::precondition("the source server is a standby, which PostgreSQL 13 cannot be rewound to")
@@ -124,11 +182,11 @@ pub(super) fn check(client: &mut Client) -> Result<()> {
 
 /// Checks that the role may execute [`FUNCTIONS`].
 fn check_privileges(client: &mut Client, in_recovery: bool) -> Result<()> {
-    let failed = |error| query_failed("cannot read the privileges on", &error);
+    let failed = |error| query_failed("cannot read the privileges on", error);
     let query = "SELECT function FROM unnest($1::text[]) WITH ORDINALITY AS f(function, n)
                   WHERE NOT has_function_privilege(function, 'EXECUTE') ORDER BY n";
     let rows = client.query(query, &[&FUNCTIONS.as_slice()]).map_err(failed)?;
-    let missing = rows.iter().map(|row| row.try_get(0)).collect::<std::result::Result<Vec<&str>, _>>();
+    let missing = rows.iter().map(|row| column(row, 0)).collect::<std::result::Result<Vec<&str>, _>>();
     let missing = missing.map_err(failed)?;
     if missing.is_empty() {
         return Ok(());
@@ -136,7 +194,7 @@ fn check_privileges(client: &mut Client, in_recovery: bool) -> Result<()> {
     let query = "SELECT textsend(quote_ident(current_user)),
                         textsend(quote_ident(current_database()))";
     let row = client.query_one(query, &[]).map_err(failed)?;
-    let name = |column| row.try_get(column).map(|name: &[u8]| String::from_utf8_lossy(name).into_owned());
+    let name = |index| column(&row, index).map(|name: &[u8]| String::from_utf8_lossy(name).into_owned());
     let (role, database) = (name(0).map_err(failed)?, name(1).map_err(failed)?);
     Err(privileges_missing(&missing, &role, &database, in_recovery))
 }
@@ -153,38 +211,11 @@ fn privileges_missing(functions: &[&str], role: &str, database: &str, in_recover
 }
 
 /// Which names the server takes as text.
-pub(super) fn encoding(client: &mut Client) -> Result<Encoding> {
-    let failed = |error| query_failed("cannot read the encoding of", &error);
+fn encoding(client: &mut Client) -> Result<Encoding> {
+    let failed = |error| query_failed("cannot read the encoding of", error);
     let row = client.query_one("SELECT current_setting('server_encoding')", &[]).map_err(failed)?;
-    let name: &str = row.try_get(0).map_err(failed)?;
+    let name: &str = column(&row, 0).map_err(failed)?;
     Ok(if matches!(name, "UTF8" | "SQL_ASCII") { Encoding::Utf8 } else { Encoding::Other })
-}
-
-/// The failure of a query; `what` ends where the server is to be named.
-pub(super) fn query_failed(what: &str, error: &postgres::Error) -> Error {
-    let failure = Error::failure(format!("{what} the source server")).because(describe(error));
-    let lost = error.is_closed() || error.source().is_some_and(|cause| cause.is::<io::Error>());
-    if lost {
-        failure.hint("the connection ended: see the source server's log for why, and try again")
-    } else {
-        failure.hint("see the source server's log")
-    }
-}
-
-/// The error in one text: all that the server says, or the causes one after the other.
-fn describe(error: &postgres::Error) -> String {
-    if let Some(error) = error.as_db_error() {
-        let more = [error.detail(), error.hint()].into_iter().flatten();
-        let parts: Vec<&str> = std::iter::once(error.message()).chain(more).collect();
-        return format!("{} (SQLSTATE {})", parts.join("; "), error.code().code());
-    }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,0 +1,243 @@
+//! A connection whose every call ends: with an answer, or because the server is silent for too long,
+//! or because the work shall stop.
+//!
+//! The engine's futures run here on a runtime of the connection's own, and go no further.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use postgres::types::{BorrowToSql, ToSql};
+use postgres::{NoTls, Row, Statement, ToStatement};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{Sleep, sleep};
+use tokio_postgres::{Config, RowStream};
+
+use crate::interrupt::Interrupt;
+
+/// How often the interrupt is looked at.
+const SLICE: Duration = Duration::from_millis(100);
+/// How long a good-bye to the server may take.
+const GOOD_BYE: Duration = Duration::from_millis(200);
+
+/// What ends a wait.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// How long the server may be silent.
+    pub(super) silence: Duration,
+    /// Whether the work shall stop.
+    pub(super) interrupt: Interrupt,
+}
+
+/// Why a call did not end well.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// What the server or the connection says.
+    Engine(postgres::Error),
+    /// The system refuses to begin.
+    System(std::io::Error),
+    /// The connection has ended before.
+    Closed,
+    /// The server has been silent for so long.
+    Silence(Duration),
+    /// The work shall stop.
+    Interrupted,
+}
+
+impl From<postgres::Error> for Trouble {
+    fn from(error: postgres::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+type Answer<T> = Result<T, postgres::Error>;
+type Outcome<T> = Result<T, Trouble>;
+
+/// A connection.
+pub(super) struct Client {
+    engine: Option<tokio_postgres::Client>,
+    line: Line,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("limits", &self.line.limits).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects.
+    pub(super) fn connect(config: &Config, limits: Limits) -> Outcome<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Trouble::System)?;
+        let mut line = Line { runtime: Some(runtime), connection: None, limits };
+        let (engine, connection) = line.wait(config.connect(NoTls))?;
+        line.connection = Some(Box::pin(connection));
+        Ok(Self { engine: Some(engine), line })
+    }
+
+    /// From now on the server may be silent for that long.
+    pub(super) fn allow_silence(&mut self, silence: Duration) {
+        self.line.limits.silence = silence;
+    }
+
+    /// Executes statements that need no answer.
+    pub(super) fn batch_execute(&mut self, sql: &str) -> Outcome<()> {
+        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        line.wait(engine.batch_execute(sql))
+    }
+
+    /// Prepares a statement.
+    pub(super) fn prepare(&mut self, sql: &str) -> Outcome<Statement> {
+        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        line.wait(engine.prepare(sql))
+    }
+
+    /// The rows of a short answer.
+    pub(super) fn query(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Outcome<Vec<Row>> {
+        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        line.wait(engine.query(sql, parameters))
+    }
+
+    /// The only row of an answer.
+    pub(super) fn query_one(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Outcome<Row> {
+        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        line.wait(engine.query_one(sql, parameters))
+    }
+
+    /// The rows of an answer one by one.
+    pub(super) fn query_raw<S, P, I>(&mut self, statement: &S, parameters: I) -> Outcome<Rows<'_>>
+    where
+        S: ?Sized + ToStatement,
+        P: BorrowToSql,
+        I: IntoIterator<Item = P>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        let stream = line.wait(engine.query_raw(statement, parameters))?;
+        Ok(Rows { line, stream: Box::pin(stream) })
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // The connection says good-bye once nobody can ask it for anything any more.
+        self.engine = None;
+        self.line.close();
+    }
+}
+
+/// Rows that arrive one by one.
+pub(super) struct Rows<'a> {
+    line: &'a mut Line,
+    stream: Pin<Box<RowStream>>,
+}
+
+impl Rows<'_> {
+    /// The next row; none at the end.
+    pub(super) fn next(&mut self) -> Outcome<Option<Row>> {
+        let stream = &mut self.stream;
+        self.line.wait(async { stream.next().await.transpose() })
+    }
+}
+
+/// Where bytes come and go, and who waits for them.
+struct Line {
+    /// There until the end; never waited for then, because it may be looking up a name.
+    runtime: Option<Runtime>,
+    /// None before it is made, and once it has ended.
+    connection: Option<Pin<Box<dyn Future<Output = Answer<()>> + Send>>>,
+    limits: Limits,
+}
+
+impl Line {
+    /// Waits until the work is done or may not be waited for any longer.
+    fn wait<T>(&mut self, work: impl Future<Output = Answer<T>>) -> Outcome<T> {
+        let Self { runtime: Some(runtime), connection, limits } = self else { return Err(Trouble::Closed) };
+        if limits.interrupt.is_set() {
+            return Err(Trouble::Interrupted);
+        }
+        let made = connection.is_some();
+        let mut work = pin!(work);
+        runtime.block_on(async {
+            let mut watch = Watch::over(limits);
+            poll_fn(|cx| {
+                let ended = poll_connection(connection, cx);
+                match (work.as_mut().poll(cx), ended) {
+                    (Poll::Ready(Ok(value)), _) => return Poll::Ready(Ok(value)),
+                    // How the connection ended says more than that it did.
+                    (Poll::Ready(Err(error)), Some(Err(reason))) if error.is_closed() => {
+                        return Poll::Ready(Err(reason.into()));
+                    }
+                    (Poll::Ready(Err(error)), _) => return Poll::Ready(Err(error.into())),
+                    (Poll::Pending, Some(Err(reason))) => return Poll::Ready(Err(reason.into())),
+                    (Poll::Pending, _) if made && connection.is_none() => return Poll::Ready(Err(Trouble::Closed)),
+                    (Poll::Pending, _) => {}
+                }
+                watch.poll(cx).map(Err)
+            })
+            .await
+        })
+    }
+
+    /// Ends the connection in good order, if that is quick.
+    fn close(&mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        if let Some(connection) = self.connection.take() {
+            let _ = runtime.block_on(async { tokio::time::timeout(GOOD_BYE, connection).await });
+        }
+        runtime.shutdown_background();
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Lets bytes come and go; how the connection ended, if it just did.
+fn poll_connection(
+    connection: &mut Option<Pin<Box<dyn Future<Output = Answer<()>> + Send>>>,
+    cx: &mut Context<'_>,
+) -> Option<Answer<()>> {
+    match connection.as_mut()?.as_mut().poll(cx) {
+        Poll::Ready(outcome) => {
+            *connection = None;
+            Some(outcome)
+        }
+        Poll::Pending => None,
+    }
+}
+
+/// Looks at clock and interrupt while nothing comes.
+struct Watch<'a> {
+    limits: &'a Limits,
+    /// Since when nothing has come, and the end of the slice; none before the first wait.
+    slice: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl<'a> Watch<'a> {
+    fn over(limits: &'a Limits) -> Self {
+        Self { limits, slice: None }
+    }
+
+    /// Why the wait is over, if it is.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Trouble> {
+        let (since, slice) = self.slice.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(SLICE))));
+        loop {
+            if self.limits.interrupt.is_set() {
+                return Poll::Ready(Trouble::Interrupted);
+            }
+            if since.elapsed() >= self.limits.silence {
+                return Poll::Ready(Trouble::Silence(self.limits.silence));
+            }
+            if slice.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            slice.as_mut().reset((Instant::now() + SLICE).into());
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a failed call means: whether the connection is lost and may be made anew, and what to say.
+
+use std::error::Error as StdError;
+use std::fmt::{self, Write as _};
+use std::io;
+
+use postgres::Row;
+use postgres::error::SqlState;
+use postgres::types::FromSql;
+
+use super::client::Trouble;
+use crate::error::Error;
+use crate::interrupt::Interrupt;
+
+/// The cause of an error behind which there may be a server that will answer again.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// Whether a server was there at all; otherwise the address may be wrong.
+    pub(super) there: bool,
+    /// What happened.
+    pub(super) text: String,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Lost {}
+
+/// What was lost, where an error says that.
+pub(super) fn lost(error: &Error) -> Option<&Lost> {
+    error.source()?.downcast_ref()
+}
+
+/// The failure of a query; `what` ends where the server is to be named.
+pub(super) fn query_failed(what: &str, trouble: impl Into<Trouble>) -> Error {
+    let trouble = trouble.into();
+    if matches!(trouble, Trouble::Interrupted) {
+        return Interrupt::error();
+    }
+    let failure = Error::failure(format!("{what} the source server"));
+    let text = describe(&trouble);
+    if !is_transient(&trouble) {
+        return failure.because(text).hint("see the source server's log");
+    }
+    failure.because(Lost { there: true, text }).hint("see the server's log for why it ended the connection")
+}
+
+/// A value of a row.
+pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, Trouble> {
+    Ok(row.try_get(index)?)
+}
+
+/// Whether the same may go well in a new session, a moment later.
+pub(super) fn is_transient(trouble: &Trouble) -> bool {
+    let error = match trouble {
+        Trouble::Engine(error) => error,
+        Trouble::Silence(_) | Trouble::Closed => return true,
+        Trouble::System(_) | Trouble::Interrupted => return false,
+    };
+    match (error.code(), io_cause(error)) {
+        (Some(state), _) => is_transient_state(state),
+        (None, Some(kind)) => is_transient_io(kind),
+        (None, None) => error.is_closed(),
+    }
+}
+
+/// Whether a server that says this may soon say something else.
+fn is_transient_state(state: &SqlState) -> bool {
+    match state.code() {
+        // Too many connections; stopped by the administrator; crashed; starting, stopping or recovering; idle.
+        "53300" | "57P01" | "57P02" | "57P03" | "57P05" => true,
+        // Violation of the protocol.
+        "08P01" => false,
+        // The connection failed; or replay on a standby has cancelled the query.
+        code => code.starts_with("08") || code.starts_with("40"),
+    }
+}
+
+/// Whether a socket that fails like this may work a moment later.
+fn is_transient_io(kind: io::ErrorKind) -> bool {
+    !matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+}
+
+/// What the socket says, where it is the cause.
+fn io_cause(error: &postgres::Error) -> Option<io::ErrorKind> {
+    Some(error.source()?.downcast_ref::<io::Error>()?.kind())
+}
+
+/// The error in one text: all that the server says, or the causes one after the other.
+pub(super) fn describe(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Engine(error) => describe_engine(error),
+        Trouble::System(error) => error.to_string(),
+        Trouble::Silence(time) => format!("no answer for {} s", time.as_secs_f64()),
+        Trouble::Closed => "the connection has ended".to_owned(),
+        Trouble::Interrupted => "interrupted by a signal".to_owned(),
+    }
+}
+
+fn describe_engine(error: &postgres::Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        let more = [error.detail(), error.hint()].into_iter().flatten();
+        let parts: Vec<&str> = std::iter::once(error.message()).chain(more).collect();
+        return format!("{} (SQLSTATE {})", parts.join("; "), error.code().code());
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn states_that_pass_are_told_from_those_that_stay() {
+        let pass = ["57P01", "57P02", "57P03", "57P05", "53300", "08006", "08001", "08003", "40001", "40P01"];
+        let stay = ["28P01", "28000", "42501", "3D000", "42601", "58P01", "57P04", "57014", "08P01", "53200", "XX000"];
+        for (codes, expected) in [(pass.as_slice(), true), (stay.as_slice(), false)] {
+            for code in codes {
+                assert_eq!(is_transient_state(&SqlState::from_code(code)), expected, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn sockets_that_may_work_again_are_told_from_those_that_do_not() {
+        use io::ErrorKind::{
+            ConnectionRefused, ConnectionReset, InvalidInput, NotFound, PermissionDenied, TimedOut, UnexpectedEof,
+        };
+        for kind in [ConnectionRefused, ConnectionReset, NotFound, TimedOut, UnexpectedEof] {
+            assert!(is_transient_io(kind), "{kind}");
+        }
+        for kind in [PermissionDenied, InvalidInput] {
+            assert!(!is_transient_io(kind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_is_marked_as_lost() {
+        let error = query_failed("cannot ask", Trouble::Silence(Duration::from_secs(2)));
+        assert!(lost(&error).is_some_and(|lost| lost.there && lost.text == "no answer for 2 s"));
+        let error = query_failed("cannot ask", Trouble::Interrupted);
+        assert_eq!((lost(&error).is_none(), error.kind()), (true, ErrorKind::Interrupted));
+        let refused = Trouble::System(io::ErrorKind::OutOfMemory.into());
+        assert!(lost(&query_failed("cannot ask", refused)).is_none());
+    }
+}
