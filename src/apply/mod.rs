@@ -92,11 +92,11 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
         return Err(Error::precondition(shared).hint("name two different clusters"));
     }
     stale::check_target(context.manifest, &control, context.target, context.store)?;
-    stale::check_source(context.manifest, context.source)?;
+    stale::check_source(context.manifest, context.source).map_err(nothing_written)?;
     if context.manifest.verdict == Verdict::NotNeeded {
         return not_needed(&mut context);
     }
-    preflight(&mut context)?;
+    preflight(&mut context).map_err(nothing_written)?;
     seal::seal(&mut context, control)?;
     execute(&mut context).map_err(after_first_write)
 }
@@ -138,9 +138,13 @@ fn preflight(context: &mut ApplyContext<'_>) -> Result<()> {
     check_links(context.manifest, context.store)?;
     stale::check_writable(context.manifest, context.store)?;
     space::check_space(context.manifest, context.store)?;
-    let end = finish::source_end(context.manifest, context.source);
-    end.map_err(|error| if error.kind() == ErrorKind::DeadEnd { error.with_kind(ErrorKind::Stale) } else { error })?;
+    finish::source_end(context.manifest, context.source)?;
     stale::check_readable(context.manifest, context.source)
+}
+
+/// Before the first write a plan that can never finish is only stale.
+fn nothing_written(error: Error) -> Error {
+    if error.kind() == ErrorKind::DeadEnd { error.with_kind(ErrorKind::Stale) } else { error }
 }
 
 /// The locations of new tablespaces must be fit before anything is written.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::seal::control_path;
 use super::units::is_replayed;
 use crate::cluster::{FileEntry, FileKind, Request, STATE_DIRECTORY, Sink, Source, SourceKind, Target, TargetStore};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::manifest::{Action, ActionKind, Manifest, PathState, hex};
 use crate::plan::{control_facts, read_control_file, read_history};
@@ -150,6 +150,10 @@ pub(super) fn check_readable(manifest: &Manifest, source: &mut dyn Source) -> Re
     let requests: Vec<Request> = fetched.map(touch).collect();
     let mut gone = Gone::default();
     source.fetch(&requests, &mut gone).map_err(|error| {
+        // A source that went away says nothing about its files.
+        if error.kind() != ErrorKind::Failure {
+            return error;
+        }
         let hint = "let the source's server read every file in its data directory, or move away what it does not need";
         Error::precondition("the source cannot be read whole").because(error).hint(hint)
     })?;
