@@ -13,6 +13,7 @@
 mod commands;
 mod control_file;
 mod fuzz_seeds;
+mod lost_source;
 mod oracle;
 mod refusals;
 mod scenarios;

@@ -10,7 +10,7 @@ use super::{Untouched, assert_refused};
 use crate::support::cluster::{Cluster, Stop};
 use crate::support::outcome::Outcome;
 use crate::support::pair::Pair;
-use crate::support::relay::{AtLimit, Relay};
+use crate::support::relay::{Fault, Relay};
 use crate::support::scratch;
 use crate::support::servers::Major;
 use crate::support::stock::Source;
@@ -126,55 +126,55 @@ fn full_page_writes_off() {
     assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
 }
 
-/// A connection that ends while the plan is made, wherever it does: no plan, and nothing written.
+/// A connection that ends while the plan is made, wherever it does, and cannot be made again: no plan, and
+/// nothing written.
 #[test]
 fn connections_that_end_in_mid_plan() {
     let pair = Pair::shared(Major(19)).copy();
     pair.source.start();
     let before = Tree::of(&pair.target);
-    let whole = Relay::to(&pair.source, u64::MAX, AtLimit::Cut, REWIND_USER);
-    let _ = plan(&pair.target, &whole.conninfo(REWIND_USER)).success();
+    let planned = |relay: &Relay| {
+        let mut command = pg_unfork(&["plan", "--allow-unreleased", "--source-timeout", "1", "-D"]);
+        let command = command.arg(pair.target.data()).args(["--source-server", &relay.conninfo(REWIND_USER)]);
+        Outcome::of(command)
+    };
+    let whole = Relay::new(&[(&pair.source, Fault::None)]);
+    let _ = planned(&whole).success();
     let total = whole.passed();
     for limit in [0, 10, total / 4, total / 2, total * 3 / 4] {
-        let relay = Relay::to(&pair.source, limit, AtLimit::Cut, REWIND_USER);
-        let outcome = plan(&pair.target, &relay.conninfo(REWIND_USER));
-        let code = if limit <= 10 { 4 } else { 1 };
-        assert_refused(&outcome, code, &["the source server"]);
+        let outcome = planned(&cut_after(&pair.source, limit));
+        assert_refused(&outcome, if limit == 0 { 4 } else { 1 }, &["the source server"]);
         assert_eq!(outcome.stdout, "", "a plan was written");
     }
-    let relay = Relay::to(&pair.source, total / 2, AtLimit::Terminate, REWIND_USER);
-    let outcome = plan(&pair.target, &relay.conninfo(REWIND_USER));
-    assert_refused(&outcome, 1, &["terminating connection due to administrator command", "57P01"]);
     assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
 }
 
-/// A connection that ends while the plan is applied: before the first write nothing is changed, after it the
-/// target is sealed and no server starts.
+/// A relay whose first connection ends after so many bytes, and on which no other one lives.
+fn cut_after(server: &Cluster, limit: u64) -> Relay {
+    Relay::new(&[(server, Fault::CutAfter(limit)), (server, Fault::CutAfter(0))])
+}
+
+/// A connection that ends while the plan is applied, and cannot be made again: before the first write nothing is
+/// changed, after it the target is sealed and no server starts.
 #[test]
 fn connections_that_end_in_mid_apply() {
     // Without tablespaces, so that one plan fits each copy of the target.
     let pair = Pair::simple(Major(18), |builder| builder);
-    let whole = Relay::to(&pair.source, u64::MAX, AtLimit::Cut, REWIND_USER);
+    let whole = Relay::new(&[(&pair.source, Fault::None)]);
     let made = Plan::of(&pair.target, Source::Server(&pair.source, REWIND_USER), &["-R"]);
     let another = pair.target.duplicate();
-    let to = |relay: &Relay| ["--source-server".to_owned(), relay.conninfo(REWIND_USER)];
     let apply = |target: &Cluster, relay: &Relay| {
-        let mut command = pg_unfork(&["apply", "--no-sync"]);
-        Outcome::of(command.arg(made.path()).arg("-D").arg(target.data()).args(to(relay)))
+        let mut command = pg_unfork(&["apply", "--no-sync", "--source-timeout", "1"]);
+        let command = command.arg(made.path()).arg("-D").arg(target.data());
+        Outcome::of(command.args(["--source-server", &relay.conninfo(REWIND_USER)]))
     };
     let _ = apply(&another, &whole).success();
     let total = whole.passed();
     let mut codes = Vec::new();
-    for (limit, at_limit) in [
-        (0, AtLimit::Cut),
-        (3000, AtLimit::Cut),
-        (total / 3, AtLimit::Cut),
-        (total * 2 / 3, AtLimit::Terminate),
-        (total - 10_000, AtLimit::Cut),
-    ] {
+    for limit in [0, 3000, total / 3, total * 2 / 3, total - 10_000] {
         let target = pair.target.duplicate();
         let before = Tree::of(&target);
-        let outcome = apply(&target, &Relay::to(&pair.source, limit, at_limit, REWIND_USER));
+        let outcome = apply(&target, &cut_after(&pair.source, limit));
         let code = outcome.status.code().unwrap();
         codes.push(code);
         if code == 5 {

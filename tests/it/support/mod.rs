@@ -13,6 +13,7 @@
 //! | [`pair`] | two clusters that parted: the old primary and the promoted standby |
 //! | [`workload`] | what the rich pair contains |
 //! | [`stock`] | PostgreSQL's own pg_rewind, the oracle |
+//! | [`relay`] | a bad line between the program and a server |
 //! | [`tool`] | the program under test |
 //! | [`likeness`] | our outcome compared with stock's, byte for byte |
 //! | [`life`] | what a rewound cluster owes once it runs |

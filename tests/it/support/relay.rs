@@ -1,126 +1,194 @@
-//! A relay between a client and a server, which does what a test wants once enough has passed.
+//! A bad line: a TCP relay to servers' sockets that cuts, holds or slows down what they answer.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
-
-use tempfile::TempDir;
+use std::time::{Duration, Instant};
 
 use super::cluster::Cluster;
-use super::scratch;
 
-/// What happens when enough bytes have come from the server.
-pub(crate) enum AtLimit {
-    /// The connection is cut, and no other is taken.
-    Cut,
-    /// The server ends the client's session; everything else goes on.
-    Terminate,
+/// How long a connection may be waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a crawling line rests between two steps.
+const STEP: Duration = Duration::from_millis(10);
+
+/// What happens to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// It is cut when the server has sent so many bytes.
+    CutAfter(u64),
+    /// What the server sends after so many bytes does not arrive until [`Relay::release`].
+    HoldAfter(u64),
+    /// No more than so many bytes arrive in a second.
+    Crawl(u64),
 }
 
-/// A socket that leads to a server.
+/// A relay. Its connections end with it.
+#[derive(Debug)]
 pub(crate) struct Relay {
-    directory: TempDir,
-    shared: Arc<Shared>,
+    port: u16,
+    state: Arc<State>,
 }
 
-struct Shared {
-    server: PathBuf,
-    limit: u64,
-    passed: AtomicU64,
-    done: AtomicBool,
-    at_limit: Box<dyn Fn() + Send + Sync>,
-    cuts: bool,
+#[derive(Debug, Default)]
+struct State {
+    now: Mutex<Now>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    /// Where the next connections lead, and what happens to them; the last for all others.
+    legs: VecDeque<(PathBuf, Fault)>,
+    connections: usize,
+    held: usize,
+    released: bool,
+    ended: bool,
+    /// Bytes that servers have sent.
+    passed: u64,
+}
+
+impl State {
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().expect("the relay's state")
+    }
 }
 
 impl Relay {
-    /// A relay to a running server that acts once `limit` bytes have come from it.
-    pub(crate) fn to(server: &Cluster, limit: u64, at_limit: AtLimit, user: &str) -> Self {
-        let directory = scratch::directory("r");
-        let listener = UnixListener::bind(directory.path().join(".s.PGSQL.5432")).expect("a socket");
-        let mut end_session = server.installation().command("psql");
-        end_session
-            .args(["-X", "-q", "-d"])
-            .arg(server.conninfo("postgres", "postgres"))
-            .arg("-c")
-            .arg(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'"));
-        let end_session = std::sync::Mutex::new(end_session);
-        let act = move || {
-            let _ = end_session.lock().unwrap().output();
-        };
-        let cuts = matches!(at_limit, AtLimit::Cut);
-        let shared = Arc::new(Shared {
-            server: server.socket(),
-            limit,
-            passed: AtomicU64::new(0),
-            done: AtomicBool::new(false),
-            at_limit: if cuts { Box::new(|| ()) } else { Box::new(act) },
-            cuts,
-        });
-        let for_connections = Arc::clone(&shared);
-        thread::spawn(move || listener.incoming().for_each(|client| for_connections.take(client)));
-        Self { directory, shared }
+    /// A relay whose first connection is the first leg, and so on; the last leg is for all others.
+    pub(crate) fn new(legs: &[(&Cluster, Fault)]) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let state = Arc::new(State::default());
+        state.now().legs = legs.iter().map(|(cluster, fault)| (cluster.socket(), *fault)).collect();
+        let shared = Arc::clone(&state);
+        thread::spawn(move || accept(&listener, &shared));
+        Self { port, state }
     }
 
-    /// A connection string for a client of the relay.
+    /// A connection string for what the relay leads to.
     pub(crate) fn conninfo(&self, user: &str) -> String {
-        format!("host={} port=5432 user={user} dbname=postgres", self.directory.path().display())
+        format!("host=127.0.0.1 port={} user={user} dbname=postgres", self.port)
     }
 
-    /// How many bytes have come from the server.
+    /// How many connections were made.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.now().connections
+    }
+
+    /// How many bytes servers have sent.
     pub(crate) fn passed(&self) -> u64 {
-        self.shared.passed.load(Ordering::SeqCst)
+        self.state.now().passed
+    }
+
+    /// Waits until a connection is held.
+    #[track_caller]
+    pub(crate) fn wait_until_held(&self) {
+        self.wait_while(|now| now.held == 0);
+    }
+
+    /// Waits until so many connections were made.
+    #[track_caller]
+    pub(crate) fn wait_for_connections(&self, count: usize) {
+        self.wait_while(|now| now.connections < count);
+    }
+
+    #[track_caller]
+    fn wait_while(&self, condition: impl Fn(&Now) -> bool) {
+        let state = self.state.changed.wait_timeout_while(self.state.now(), PATIENCE, |now| condition(now));
+        let (now, waited) = state.expect("the state");
+        assert!(!waited.timed_out(), "waited in vain: {now:?}");
+    }
+
+    /// Lets what is held go on, for ever.
+    pub(crate) fn release(&self) {
+        self.state.now().released = true;
+        self.state.changed.notify_all();
     }
 }
 
-impl Shared {
-    fn take(self: &Arc<Self>, client: io::Result<UnixStream>) {
-        let Ok(client) = client else { return };
-        if self.cuts && self.done.load(Ordering::SeqCst) {
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.state.now().ended = true;
+        self.state.changed.notify_all();
+        // The listener looks at that when somebody comes.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn accept(listener: &TcpListener, state: &Arc<State>) {
+    for client in listener.incoming() {
+        let (Ok(client), mut now) = (client, state.now()) else { return };
+        if now.ended {
             return;
         }
-        let server = UnixStream::connect(&self.server).expect("the server's socket");
-        let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        now.connections += 1;
+        state.changed.notify_all();
+        let leg = if now.legs.len() > 1 { now.legs.pop_front() } else { now.legs.front().cloned() };
+        let (socket, fault) = leg.expect("a leg");
+        let state = Arc::clone(state);
         thread::spawn(move || {
-            let _ = io::copy(&mut from_client, &mut to_server);
-            let _ = to_server.shutdown(Shutdown::Write);
-        });
-        let shared = Arc::clone(self);
-        thread::spawn(move || {
-            let _ = shared.forward(&server, &client);
-            let _ = client.shutdown(Shutdown::Both);
-            let _ = server.shutdown(Shutdown::Both);
+            // Without a server the client sees its connection end.
+            if let Ok(server) = UnixStream::connect(socket) {
+                let _ = carry(client, server, fault, &state);
+            }
         });
     }
+}
 
-    /// Passes on what the server sends, up to the limit if the connection is cut there.
-    fn forward(&self, mut server: &UnixStream, mut client: &UnixStream) -> io::Result<()> {
-        let mut buffer = [0; 4096];
-        loop {
-            let mut count = server.read(&mut buffer)?;
-            if count == 0 {
-                return Ok(());
+/// Carries bytes both ways until one side ends, or the fault does.
+fn carry(mut client: TcpStream, mut server: UnixStream, fault: Fault, state: &State) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+    thread::spawn(move || {
+        let _ = io::copy(&mut from_client, &mut to_server);
+        let _ = to_server.shutdown(Shutdown::Write);
+    });
+    let outcome = answers(&mut client, &mut server, fault, state);
+    let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
+    outcome
+}
+
+fn answers(client: &mut TcpStream, server: &mut UnixStream, fault: Fault, state: &State) -> io::Result<()> {
+    let mut buffer = [0; 16384];
+    let mut sent = 0;
+    loop {
+        let most = match fault {
+            Fault::None => buffer.len(),
+            Fault::CutAfter(limit) if sent >= limit => return Ok(()),
+            Fault::HoldAfter(limit) if sent >= limit => {
+                hold(state);
+                buffer.len()
             }
-            let left = self.limit.saturating_sub(self.passed()) as usize;
-            let reached = count >= left;
-            if reached && self.cuts {
-                count = left;
+            Fault::CutAfter(limit) | Fault::HoldAfter(limit) => (limit - sent).min(buffer.len() as u64) as usize,
+            Fault::Crawl(rate) => {
+                thread::sleep(STEP);
+                (rate / 100).clamp(1, buffer.len() as u64) as usize
             }
-            self.passed.fetch_add(count as u64, Ordering::SeqCst);
-            if reached && !self.done.swap(true, Ordering::SeqCst) {
-                (self.at_limit)();
-            }
-            client.write_all(&buffer[..count])?;
-            if reached && self.cuts {
-                return Ok(());
-            }
+        };
+        let read = server.read(&mut buffer[..most])?;
+        if read == 0 || state.now().ended {
+            return Ok(());
         }
+        client.write_all(&buffer[..read])?;
+        sent += read as u64;
+        state.now().passed += read as u64;
     }
+}
 
-    fn passed(&self) -> u64 {
-        self.passed.load(Ordering::SeqCst)
+/// Waits until what is held may go on.
+fn hold(state: &State) {
+    let deadline = Instant::now() + 2 * PATIENCE;
+    let mut now = state.now();
+    now.held += 1;
+    state.changed.notify_all();
+    while !now.released && !now.ended && Instant::now() < deadline {
+        now = state.changed.wait_timeout(now, PATIENCE).expect("the state").0;
     }
 }

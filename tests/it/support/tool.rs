@@ -42,9 +42,15 @@ fn source_options(source: Source<'_>) -> [String; 2] {
 impl Plan {
     /// Plans how `target` follows `source`, whatever the outcome.
     pub(crate) fn make(target: &Cluster, source: Source<'_>, arguments: &[&str]) -> (Self, Outcome) {
+        let [option, source] = source_options(source);
+        Self::make_from(target, &[&option, &source], arguments)
+    }
+
+    /// The same with the options that name the source.
+    pub(crate) fn make_from(target: &Cluster, source: &[&str], arguments: &[&str]) -> (Self, Outcome) {
         let plan = Self { directory: scratch::directory("plan") };
         let mut command = pg_unfork(&["plan", "-D"]);
-        command.arg(target.data()).args(source_options(source)).arg("-o").arg(plan.path());
+        command.arg(target.data()).args(source).arg("-o").arg(plan.path());
         if target.major().0 == 19 {
             command.arg("--allow-unreleased");
         }
