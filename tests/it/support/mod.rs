@@ -18,7 +18,6 @@
 //! | [`likeness`] | our outcome compared with stock's, byte for byte |
 //! | [`life`] | what a rewound cluster owes once it runs |
 //! | [`wal_builder`] | WAL that no server wrote |
-//! | [`relay`] | a connection that ends when a test wants it to |
 //! | [`tree`] | what a directory contains, and how two differ |
 //! | [`wal`] | which records a cluster has written |
 #![allow(dead_code, reason = "a harness offers more than the tests of one moment use")]
