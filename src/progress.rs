@@ -11,6 +11,8 @@ pub enum Stage {
     Copy,
     /// Making changes durable; counted in files.
     Sync,
+    /// Putting back what an apply has changed; counted in paths.
+    Undo,
 }
 
 /// Hears how work goes on. Implementations must be cheap: calls come per piece of work.

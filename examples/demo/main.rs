@@ -17,8 +17,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use pg_unfork::apply::{ApplyContext, Now, Outcome, apply};
+use pg_unfork::apply::{Actor, ApplyContext, ApplyOptions, Now, Outcome, apply};
 use pg_unfork::error::{Context, Error, Result};
+use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{
     DataDirectory, DirectoryStore, Lock, LockKind, StoppedSource, SyncMethod, read_document, write_document,
 };
@@ -138,13 +139,23 @@ fn apply_once(pair: &Pair, manifest: &Manifest, document: &[u8]) -> Result<Outco
         source: &mut source,
         now: &now,
         progress: &Silent,
+        options: ApplyOptions { undo: true, durable: true },
+        id: "demo",
+        interrupt: &Interrupt::new(),
+        actor: &Actor {
+            host: "localhost".to_owned(),
+            process: std::process::id(),
+            user: "demo".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
     })
 }
 
 /// The time of the apply, in the local time zone.
 fn now() -> Now {
     let now = jiff::Zoned::now();
-    Now { unix: now.timestamp().as_second(), local: now.strftime("%Y-%m-%d %H:%M:%S %Z").to_string() }
+    let local = now.strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
+    Now { unix: now.timestamp().as_second(), local, utc: now.timestamp().to_string() }
 }
 
 /// Shows how the outcome compares with stock pg_rewind's; fails where it differs without leave.

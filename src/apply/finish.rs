@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::ApplyContext;
-use super::seal::{State, control_path, write_file};
-use super::units::Units;
 use sha2::{Digest, Sha256};
+
+use super::ApplyContext;
+use super::journal::{Record, Writer as Journal};
+use super::seal::write_file;
+use super::state::{control_path, sha256};
 
 use crate::cluster::{Durability, STATE_DIRECTORY, Source, SourceKind, TargetStore};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -26,23 +28,30 @@ pub(super) struct End {
 }
 
 /// Finishes an apply; says whether the target starts as a standby.
-pub(super) fn finish(context: &mut ApplyContext<'_>, bytes: &mut u64) -> Result<bool> {
+pub(super) fn finish(context: &mut ApplyContext<'_>, journal: &mut Journal, bytes: &mut u64) -> Result<bool> {
     let manifest = context.manifest;
     let (Some(label), Some(wal)) = (&manifest.backup_label, &manifest.wal) else {
         return Err(Error::failure("the manifest of a rewind lacks its last steps"));
     };
-    let mut end = source_end(manifest, context.source)?;
+    let mut end = source_end(manifest, context.source, journal.journal().source_at)?;
     if context.source.kind() == SourceKind::LiveServer {
-        *bytes += fetch_wal(context, wal, end.lsn)?;
+        journal.write(vec![Record::SourceAt(end.lsn.get())])?;
+        *bytes += fetch_wal(context, journal, wal, end.lsn)?;
         end.lsn = whole_records(context, &end)?;
     }
     context.progress.end();
+    let written = ["backup_label", "postgresql.auto.conf", "standby.signal"];
+    let written = written.iter().take(if manifest.recovery.is_some() { written.len() } else { 1 });
+    let written = written.map(|name| ClusterPath::new(name.as_bytes())).collect::<std::result::Result<Vec<_>, _>>();
+    protect(context, journal, &written.context(|| "no such name".to_owned())?)?;
     if let Some(recovery) = &manifest.recovery {
         write_recovery(context.store, recovery)?;
     }
     let now = (context.now)();
     write_label(context.store, label, &end.control, &now.local)?;
-    leave_roots(context)?;
+    if !context.options.undo {
+        leave_roots(context)?;
+    }
     context.store.sync(context.progress)?;
     let mut control = end.control.with_state(DbState::InArchiveRecovery).with_min_recovery_point(end.lsn, end.timeline);
     if manifest.control_file.as_ref().is_some_and(|plan| plan.set.time.is_some()) {
@@ -50,9 +59,9 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, bytes: &mut u64) -> Result<
     }
     let standby = starts_as_standby(context.store)?;
     if context.source.kind() == SourceKind::StoppedDirectory {
-        source_end(manifest, context.source)?;
+        source_end(manifest, context.source, Lsn::INVALID)?;
     }
-    State::finish(context, control.as_bytes())?;
+    journal.write(vec![Record::Finishing { sha256: sha256(control.as_bytes()) }])?;
     write_file(context.store, &control_path()?, control.as_bytes(), Durability::Now)?;
     Ok(standby)
 }
@@ -60,8 +69,9 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, bytes: &mut u64) -> Result<
 /// The source's end as it is now. A stopped source must not have moved; a live one must still be on
 /// its timeline, must have had a restart point where replay begins, and must not be behind what was
 /// seen of it. Asked before the seal, and again once everything is copied.
-pub(super) fn source_end(manifest: &Manifest, source: &mut dyn Source) -> Result<End> {
-    let seen = manifest.source.wal_end.unwrap_or_default();
+/// `seen` is the furthest that an earlier apply has seen it.
+pub(super) fn source_end(manifest: &Manifest, source: &mut dyn Source, seen: Lsn) -> Result<End> {
+    let seen = manifest.source.wal_end.unwrap_or_default().max(seen);
     let deadline = Instant::now() + PATIENCE;
     loop {
         let control = read_control_file(source, "source")?;
@@ -107,7 +117,7 @@ fn check_source(manifest: &Manifest, control: &ControlFile, source: &dyn Source)
 }
 
 /// Fetches the WAL that a live source has written since the plan was made.
-fn fetch_wal(context: &mut ApplyContext<'_>, wal: &WalPlan, end: Lsn) -> Result<u64> {
+fn fetch_wal(context: &mut ApplyContext<'_>, journal: &mut Journal, wal: &WalPlan, end: Lsn) -> Result<u64> {
     let manifest = context.manifest;
     let size = manifest.target.control_file.geometry.wal_segment_size;
     let last = SegmentNumber::of(Lsn::new(end.get().saturating_sub(1)), size);
@@ -121,9 +131,11 @@ fn fetch_wal(context: &mut ApplyContext<'_>, wal: &WalPlan, end: Lsn) -> Result<
         actions.push(wal_action(WalFileName { timeline, segment }.text(size))?);
         segment = segment.next();
     }
-    let mut units = Units::new(context.store, context.source, context.progress, manifest);
-    units.copy(actions.iter().collect())?;
-    Ok(units.bytes())
+    let paths: Vec<ClusterPath> = actions.iter().map(|action| action.path.clone()).collect();
+    protect(context, journal, &paths)?;
+    let mut units = context.units(journal, None);
+    units.copy(actions.iter().map(|action| (None, action)).collect())?;
+    Ok(units.bytes)
 }
 
 /// What a primary has flushed may end inside a record. The target must reach consistency with the
@@ -134,6 +146,33 @@ fn whole_records(context: &ApplyContext<'_>, end: &End) -> Result<Lsn> {
     }
     WalScan::new(&*context.target, WalFormat::of(&end.control), &context.manifest.source.history)
         .last_record_end(end.lsn)
+}
+
+/// Keeps what is in the way of files that no action is about, and remembers where there was nothing.
+fn protect(context: &mut ApplyContext<'_>, journal: &mut Journal, paths: &[ClusterPath]) -> Result<()> {
+    if !context.options.undo {
+        return Ok(());
+    }
+    let mut records = Vec::new();
+    for path in paths {
+        let noted = journal.journal().extras.contains_key(path.as_bytes());
+        if noted || context.manifest.actions.iter().any(|action| action.path == *path) {
+            continue;
+        }
+        let existed = context.store.entry(path)?.is_some();
+        if existed {
+            context.store.keep(path, &kept_extra(path))?;
+        }
+        records.push(Record::Extra { path: path.as_bytes().to_vec(), existed });
+    }
+    context.store.sync_kept()?;
+    journal.write(records)
+}
+
+/// The name under which a path is kept that no action is about.
+pub(super) fn kept_extra(path: &ClusterPath) -> String {
+    let name = path.components().next_back().unwrap_or_default();
+    format!("extra.{}", String::from_utf8_lossy(name))
 }
 
 fn wal_action(name: String) -> Result<Action> {

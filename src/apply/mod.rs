@@ -2,29 +2,51 @@
 //!
 //! `stale` proves that both sides are as planned; `seal` makes the directory unstartable before
 //! the first change; `units` executes actions, one place for all; `finish` follows the source to
-//! its end and puts the real control file in place, last of all.
+//! its end and puts the real control file in place, last of all. What is done goes to the
+//! `journal`, what is replaced is kept, and `images` hold what blocks were: so an apply that died can be
+//! resumed, and `undo` can put everything back. `state` says which of that is the case.
 
+mod clean;
 mod finish;
+mod frame;
+mod history;
+mod images;
+mod journal;
 mod seal;
 mod space;
 mod stale;
+mod state;
+mod status;
+mod undo;
 mod units;
 
 use crate::cluster::{Source, Target, TargetStore, shared_directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ControlFile;
+use crate::interrupt::Interrupt;
 use crate::manifest::{ActionKind, Manifest, Phase, Verdict, validate};
 use crate::plan::read_control_file;
 use crate::progress::{Progress, Stage};
+use crate::types::Lsn;
 
-use seal::State;
+use images::Images;
+use journal::Writer as Journal;
+use state::State;
 use units::Units;
+
+pub use clean::{clean, unarchived_wal};
+pub use history::{Actor, note};
+pub use state::{Condition, condition, is_applied};
+pub use status::{Status, status};
+pub use undo::{UndoContext, Undone, undo};
 
 /// The time of an apply, for the rule `now`.
 #[derive(Clone, Debug)]
 pub struct Now {
     /// Seconds since 1970.
     pub unix: i64,
+    /// RFC 3339 in UTC, for the history.
+    pub utc: String,
     /// Local time as `backup_label` has it: `2026-03-01 10:00:00 CET`.
     pub local: String,
 }
@@ -45,6 +67,23 @@ pub struct ApplyContext<'a> {
     pub now: &'a dyn Fn() -> Now,
     /// Who watches.
     pub progress: &'a dyn Progress,
+    /// What is wished of it.
+    pub options: ApplyOptions,
+    /// What this apply is called, if it is not one that is resumed: unlike any other.
+    pub id: &'a str,
+    /// Whether somebody wants this to end.
+    pub interrupt: &'a Interrupt,
+    /// Who runs it.
+    pub actor: &'a Actor,
+}
+
+/// How an apply is done; none of it changes what comes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApplyOptions {
+    /// Whether what is replaced is kept, so that all can be undone.
+    pub undo: bool,
+    /// Whether the store makes changes durable at all.
+    pub durable: bool,
 }
 
 /// What an apply came to.
@@ -74,7 +113,24 @@ impl std::fmt::Debug for ApplyContext<'_> {
     }
 }
 
-/// Does exactly what the manifest says, or refuses before the first write.
+impl ApplyContext<'_> {
+    fn units<'b>(&'b mut self, journal: &'b mut Journal, images: Option<Images>) -> Units<'b> {
+        Units {
+            store: &mut *self.store,
+            source: &mut *self.source,
+            progress: self.progress,
+            manifest: self.manifest,
+            journal,
+            images,
+            interrupt: self.interrupt,
+            bytes: 0,
+            left: 0,
+        }
+    }
+}
+
+/// Does exactly what the manifest says, or refuses before the first write. Where an apply of the same plan has
+/// begun, goes on with it.
 ///
 /// # Errors
 /// [`ErrorKind::Precondition`] and [`ErrorKind::Stale`] before anything was written;
@@ -84,32 +140,93 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
     check_manifest(context.manifest)?;
     check_no_server(context.target)?;
     let control = read_control_file(context.target, "target")?;
-    if already_applied(context.manifest, context.target)? {
-        return Ok(Outcome::AlreadyApplied);
+    let state = State::read(context.store)?;
+    let condition = state.as_ref().map_or(Condition::Untouched, |state| state.condition(control.as_bytes()));
+    let same = state.as_ref().is_some_and(|state| state.header.digest == context.manifest.digest);
+    match (condition, state) {
+        (Condition::Applied, _) if same => Ok(Outcome::AlreadyApplied),
+        (Condition::Applying, Some(state)) if same => {
+            let outcome = resume(&mut context, &state).map_err(after_first_write);
+            remember(&mut context, outcome)
+        }
+        (Condition::Applying | Condition::Undoing | Condition::Tampered, _) => Err(under_way(condition, same)),
+        _ => fresh(&mut context, control),
     }
+}
+
+/// Why no apply can begin where another one, or an undo, is under way.
+fn under_way(condition: Condition, same: bool) -> Error {
+    match condition {
+        Condition::Undoing => Error::precondition("an undo has begun on this target and did not finish")
+            .hint("finish it first: pg_unfork undo"),
+        Condition::Tampered => Error::new(
+            ErrorKind::DeadEnd,
+            "an apply began on this target, and since then something else has changed global/pg_control",
+        )
+        .hint("the target is partly the source's; take it back (pg_unfork undo) and plan again")
+        .hint("if that fails, make the target anew from a base backup"),
+        _ if same => Error::precondition("an apply has begun on this target"),
+        _ => Error::precondition("an apply of another plan has begun on this target and did not finish")
+            .hint("go on with that one (pg_unfork apply -D) or take it back (pg_unfork undo -D)"),
+    }
+}
+
+/// An apply from its beginning.
+fn fresh(context: &mut ApplyContext<'_>, control: ControlFile) -> Result<Outcome> {
     refuse_sealed(&control)?;
-    if let Some(shared) = shared_directory(&context.target.directories(), &context.source.directories()) {
-        return Err(Error::precondition(shared).hint("name two different clusters"));
-    }
+    check_separate(context)?;
     stale::check_target(context.manifest, &control, context.target, context.store)?;
     stale::check_source(context.manifest, context.source).map_err(nothing_written)?;
     if context.manifest.verdict == Verdict::NotNeeded {
-        return not_needed(&mut context);
+        return not_needed(context);
     }
-    preflight(&mut context).map_err(nothing_written)?;
-    seal::seal(&mut context, control)?;
-    execute(&mut context).map_err(after_first_write)
+    check_links(context.manifest, context.store)?;
+    space::check_space(context.manifest, context.store, context.options.undo)?;
+    preflight(context).map_err(nothing_written)?;
+    let mut journal = seal::prepare(context, &control)?;
+    seal::seal(context, &mut journal, &control)?;
+    let outcome = note_event(context, "apply", None).and_then(|()| execute(context, &mut journal));
+    remember(context, outcome.map_err(after_first_write))
 }
 
-/// Whether this very plan has been applied to this target, and nothing has changed it since. Needs
-/// no source.
-///
-/// # Errors
-/// When the target cannot be read.
-pub fn already_applied(manifest: &Manifest, target: &mut dyn Target) -> Result<bool> {
-    let state = State::read(target)?;
-    let control = target.control_file()?;
-    Ok(state.is_some_and(|state| state.is_finished_by(&manifest.digest, &control)))
+/// Writes into the history how an apply ended.
+fn remember(context: &mut ApplyContext<'_>, outcome: Result<Outcome>) -> Result<Outcome> {
+    let noted = match &outcome {
+        Ok(_) => note_event(context, "applied", None),
+        Err(error) => note_event(context, "stopped", Some(error)),
+    };
+    // The outcome counts, not the note of it.
+    let _ = noted;
+    outcome
+}
+
+fn note_event(context: &mut ApplyContext<'_>, event: &str, error: Option<&Error>) -> Result<()> {
+    note(context.store, context.actor, &(context.now)().utc, event, &context.manifest.digest, error)
+}
+
+/// Goes on with an apply that has begun: the target is sealed.
+fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
+    state.journal()?;
+    context.options.undo = state.header.undo;
+    stale::check_source(context.manifest, context.source).map_err(|error| {
+        if error.kind() == ErrorKind::Stale { error.with_kind(ErrorKind::DeadEnd).hint(UNDO) } else { error }
+    })?;
+    check_separate(context)?;
+    note_event(context, "resume", None)?;
+    let mut journal = state::open_journal(context.store)?;
+    if !journal.journal().sealed {
+        journal.write(vec![journal::Record::Sealed])?;
+    }
+    execute(context, &mut journal)
+}
+
+const UNDO: &str = "this plan can never finish with this source: take it back (pg_unfork undo) and plan again";
+
+fn check_separate(context: &ApplyContext<'_>) -> Result<()> {
+    match shared_directory(&context.target.directories(), &context.source.directories()) {
+        Some(shared) => Err(Error::precondition(shared).hint("name two different clusters")),
+        None => Ok(()),
+    }
 }
 
 fn check_manifest(manifest: &Manifest) -> Result<()> {
@@ -135,10 +252,8 @@ fn check_no_server(target: &dyn Target) -> Result<()> {
 
 /// Everything that can be known to fail is known before the first write.
 fn preflight(context: &mut ApplyContext<'_>) -> Result<()> {
-    check_links(context.manifest, context.store)?;
     stale::check_writable(context.manifest, context.store)?;
-    space::check_space(context.manifest, context.store)?;
-    finish::source_end(context.manifest, context.source)?;
+    finish::source_end(context.manifest, context.source, Lsn::INVALID)?;
     stale::check_readable(context.manifest, context.source)
 }
 
@@ -159,15 +274,15 @@ fn refuse_sealed(control: &ControlFile) -> Result<()> {
     if !control.is_sealed() {
         return Ok(());
     }
-    Err(Error::precondition("an apply began on this target and did not finish; it cannot be resumed by this version")
-        .hint("the target is sealed: no server can start on it, and its data is partly the source's")
+    Err(Error::precondition("an apply has begun on this target, and what it noted in .pg_unfork is gone")
+        .hint("the target is sealed: no server can start on it, and its data may be partly the source's")
         .hint("make the target anew from a base backup of the source"))
 }
 
 /// From the first write on, whatever fails leaves a sealed target behind.
 fn after_first_write(error: Error) -> Error {
     let kind = if error.kind() == ErrorKind::DeadEnd { ErrorKind::DeadEnd } else { ErrorKind::Incomplete };
-    error.with_kind(kind).hint("the target is sealed: no server can start on it until it has been made whole")
+    error.with_kind(kind).hint("the target is sealed: no server starts on it until the apply is finished (run it again) or undone (pg_unfork undo)")
 }
 
 /// With `-R` a target that needs no rewind gets its recovery configuration, and nothing else.
@@ -182,14 +297,14 @@ fn not_needed(context: &mut ApplyContext<'_>) -> Result<Outcome> {
 }
 
 /// Everything after the seal.
-fn execute(context: &mut ApplyContext<'_>) -> Result<Outcome> {
-    let manifest = context.manifest;
-    context.progress.begin(Stage::Copy, Some(manifest.totals.bytes));
-    let mut units = Units::new(context.store, context.source, context.progress, manifest);
+fn execute(context: &mut ApplyContext<'_>, journal: &mut Journal) -> Result<Outcome> {
+    let images = if context.options.undo { Some(Images::resume(context.store)?) } else { None };
+    context.progress.begin(Stage::Copy, Some(context.manifest.totals.bytes));
+    let mut units = context.units(journal, images);
     let phases = [Phase::Wal, Phase::Create, Phase::Copy, Phase::Truncate, Phase::Remove];
     let done = phases.into_iter().try_for_each(|phase| units.phase(phase));
-    let (mut bytes, left) = (units.bytes(), units.left());
-    let finished = done.and_then(|()| finish::finish(context, &mut bytes));
+    let (mut bytes, left) = (units.bytes, units.left);
+    let finished = done.and_then(|()| finish::finish(context, journal, &mut bytes));
     if finished.is_err() {
         context.progress.end();
     }

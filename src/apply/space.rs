@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::units::size;
 use crate::cluster::TargetStore;
 use crate::error::{Error, Result};
 use crate::manifest::{Action, ActionKind, Manifest};
@@ -24,10 +25,14 @@ struct Need {
 }
 
 impl Need {
-    fn add(&mut self, action: &Action) {
-        let size = |state: &Option<crate::manifest::PathState>| state.as_ref().and_then(|s| s.size).unwrap_or(0);
+    fn add(&mut self, action: &Action, undo: bool, block_size: u32) {
         let (before, after) = (allocated(size(&action.before)), allocated(size(&action.after)));
+        if undo {
+            self.growth = self.growth.saturating_add(allocated(action.image_bytes(block_size)));
+        }
         match action.kind {
+            // The old file is kept beside the new one.
+            ActionKind::CopyFile if undo => self.growth = self.growth.saturating_add(after),
             ActionKind::CopyFile => {
                 self.growth = self.growth.saturating_add(after.saturating_sub(before));
                 self.largest_draft = self.largest_draft.max(before.min(after));
@@ -53,13 +58,17 @@ fn allocated(bytes: u64) -> u64 {
 }
 
 /// Each file system has room for what the plan writes there; all that have not are named.
-pub(super) fn check_space(manifest: &Manifest, store: &dyn TargetStore) -> Result<()> {
+pub(super) fn check_space(manifest: &Manifest, store: &dyn TargetStore, undo: bool) -> Result<()> {
     let mut needs = BTreeMap::new();
     let links: Vec<(&ClusterPath, &LinkText)> = manifest.actions.iter().filter_map(new_link).collect();
     for action in &manifest.actions {
         let beneath = links.iter().find(|(link, _)| action.path.below(link.as_bytes()).is_some());
         let system = store.file_system(&action.path, beneath.copied())?;
-        needs.entry(system.device).or_insert((system, Need::default())).1.add(action);
+        needs.entry(system.device).or_insert((system, Need::default())).1.add(
+            action,
+            undo,
+            manifest.target.control_file.geometry.block_size,
+        );
     }
     let short: Vec<String> = needs
         .into_values()
@@ -106,13 +115,28 @@ mod tests {
         ];
         for (action, (growth, largest_draft)) in cases {
             let mut need = Need::default();
-            need.add(&action);
+            need.add(&action, false, 8192);
             assert_eq!(need, Need { growth, largest_draft }, "{action:?}");
             assert!(need.total() >= RESERVE);
         }
         let mut both = Need::default();
-        both.add(&action(ActionKind::CopyFile, None, Some(4096)));
-        both.add(&action(ActionKind::CopyFile, Some(4096), Some(8192)));
+        both.add(&action(ActionKind::CopyFile, None, Some(4096)), false, 8192);
+        both.add(&action(ActionKind::CopyFile, Some(4096), Some(8192)), false, 8192);
         assert_eq!(both, Need { growth: 8192, largest_draft: 4096 });
+    }
+
+    #[test]
+    fn what_is_kept_for_an_undo_needs_room() {
+        let cases = [
+            (action(ActionKind::CopyFile, Some(8192), Some(5000)), 8192),
+            (action(ActionKind::Patch, Some(8192), Some(16384)), 8192),
+            (action(ActionKind::Patch, Some(16384), Some(8192)), 8192),
+            (action(ActionKind::Remove, Some(16384), None), 0),
+        ];
+        for (action, growth) in cases {
+            let mut need = Need::default();
+            need.add(&action, true, 8192);
+            assert_eq!(need, Need { growth, largest_draft: 0 }, "{action:?}");
+        }
     }
 }

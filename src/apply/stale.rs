@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use sha2::{Digest, Sha256};
 
-use super::seal::control_path;
+use super::state::control_path;
 use super::units::is_replayed;
 use crate::cluster::{FileEntry, FileKind, Request, STATE_DIRECTORY, Sink, Source, SourceKind, Target, TargetStore};
 use crate::error::{Context, Error, ErrorKind, Result};

@@ -1,124 +1,217 @@
 //! Executing actions: the one place that every change of a target passes.
+//!
+//! Copies are done in batches. For each: what will be overwritten is kept for an undo, durably; bytes are fetched and
+//! written; they are made durable; the journal says so.
 
 use std::os::fd::BorrowedFd;
 
+use super::images::Images;
+use super::journal::{Copied, PIECE, PhaseDone, Record, Writer as Journal, pieces};
 use crate::cluster::{Durability, NewFile, PatchFile, Request, Sink, Source, SourceKind, TargetStore};
 use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Interrupt;
 use crate::manifest::{Action, ActionKind, Manifest, PathState, Phase, WalPlace};
 use crate::progress::Progress;
 use crate::types::ClusterPath;
 
-/// Requests given to a source at a time: what a live one can answer in few round trips.
-const BATCH_REQUESTS: usize = 4096;
+/// Requests in a batch: what a live source can answer in few round trips.
+const BATCH_REQUESTS: usize = 8192;
+/// Bytes in a batch, after which what was written is made durable and journaled.
+const BATCH_BYTES: u64 = PIECE;
 
 /// Executes the actions of a manifest, phase by phase.
 pub(super) struct Units<'a> {
-    store: &'a mut dyn TargetStore,
-    source: &'a mut dyn Source,
-    progress: &'a dyn Progress,
-    manifest: &'a Manifest,
-    bytes: u64,
-    left: u64,
+    pub(super) store: &'a mut dyn TargetStore,
+    pub(super) source: &'a mut dyn Source,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) manifest: &'a Manifest,
+    pub(super) journal: &'a mut Journal,
+    /// Where what is overwritten is kept; none where nothing is.
+    pub(super) images: Option<Images>,
+    /// Whether somebody wants this to end.
+    pub(super) interrupt: &'a Interrupt,
+    /// Bytes copied by this process.
+    pub(super) bytes: u64,
+    /// Directories that could not be removed because something is in them.
+    pub(super) left: u64,
 }
 
-impl<'a> Units<'a> {
-    pub(super) fn new(
-        store: &'a mut dyn TargetStore,
-        source: &'a mut dyn Source,
-        progress: &'a dyn Progress,
-        manifest: &'a Manifest,
-    ) -> Self {
-        Self { store, source, progress, manifest, bytes: 0, left: 0 }
-    }
-
-    /// Bytes copied so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Directories that could not be removed because something is in them.
-    pub(super) fn left(&self) -> u64 {
-        self.left
-    }
-
-    /// Executes what the manifest has for a phase.
+impl Units<'_> {
+    /// Executes what the manifest has for a phase, as far as the journal does not say that it is done.
     pub(super) fn phase(&mut self, phase: Phase) -> Result<()> {
+        if self.journal.journal().is_done(phase) {
+            return Ok(());
+        }
         let manifest = self.manifest;
-        let actions = manifest.actions.iter().filter(move |action| action.phase == phase);
+        let actions = numbered(manifest).filter(|(_, action)| action.phase == phase);
         match phase {
             Phase::Wal | Phase::Create | Phase::Copy => {
-                let copies = |action: &&Action| matches!(action.kind, ActionKind::CopyFile | ActionKind::Patch);
+                let copies =
+                    |(_, action): &(u32, &Action)| matches!(action.kind, ActionKind::CopyFile | ActionKind::Patch);
                 let (copies, creations): (Vec<_>, Vec<_>) = actions.partition(copies);
-                creations.into_iter().try_for_each(|action| self.create(action))?;
-                self.copy(copies)
+                creations.into_iter().try_for_each(|(_, action)| self.create(action))?;
+                self.copy(copies.into_iter().map(|(number, action)| (Some(number), action)).collect())?;
             }
-            Phase::Truncate => self.truncate(),
-            Phase::Remove => self.remove(actions.collect()),
-            Phase::Seal | Phase::Finish => Ok(()),
+            Phase::Truncate => self.truncate()?,
+            Phase::Remove => self.remove(actions.collect())?,
+            Phase::Seal | Phase::Finish => return Ok(()),
         }
+        self.store.sync(self.progress)?;
+        let done = PhaseDone::of(phase).map(Record::Phase);
+        self.journal.write(done.into_iter().collect())
     }
 
     fn create(&mut self, action: &Action) -> Result<()> {
         let link = action.after.as_ref().and_then(|state| state.link.as_ref());
         match link {
             Some(link) => self.store.create_symlink(&action.path, link.as_bytes()),
-            None => self.store.create_directory(&action.path),
+            None => self.store.create_directory(&action.path, None),
         }
     }
 
     /// Cuts the files that are longer on the target, those with copied blocks among them.
     fn truncate(&mut self) -> Result<()> {
-        let patches = self.manifest.actions.iter().filter(|action| action.kind == ActionKind::Patch);
-        for action in patches {
-            let (before, after) = (size(&action.before), size(&action.after));
+        let cuts = numbered(self.manifest)
+            .filter(|(_, action)| action.kind == ActionKind::Patch && size(&action.after) < size(&action.before));
+        let mut there = Vec::new();
+        for (number, action) in cuts {
             // Nothing to cut from a file that a live source has dropped meanwhile.
-            if after < before && self.store.entry(&action.path)?.is_some() {
-                self.store.truncate(&action.path, after)?;
+            if self.store.entry(&action.path)?.is_none() {
+                continue;
             }
+            let (before, after) = (size(&action.before), size(&action.after));
+            if let Some(images) = &mut self.images {
+                images.save(self.store, number, &action.path, after, before - after)?;
+            }
+            there.push((action, after));
         }
-        Ok(())
+        if let Some(images) = &mut self.images {
+            images.sync()?;
+            self.store.sync_kept()?;
+        }
+        there.into_iter().try_for_each(|(action, after)| self.store.truncate(&action.path, after))
     }
 
     /// Removes in descending order, so that a directory's content goes before it.
-    fn remove(&mut self, actions: Vec<&Action>) -> Result<()> {
-        for action in actions.into_iter().rev() {
-            if !self.store.remove(&action.path)? {
-                self.left += 1;
+    fn remove(&mut self, actions: Vec<(u32, &Action)>) -> Result<()> {
+        if self.images.is_some() {
+            for (number, action) in &actions {
+                self.store.keep(&action.path, &number.to_string())?;
             }
+            self.store.sync_kept()?;
+        }
+        for (number, action) in actions.into_iter().rev() {
+            let is_directory = action.before.as_ref().is_some_and(|state| state.size.is_none() && state.link.is_none());
+            let gone = if is_directory && self.images.is_some() {
+                self.store.keep_directory(&action.path, &number.to_string())?
+            } else {
+                self.store.remove(&action.path)?
+            };
+            self.left += u64::from(!gone);
         }
         Ok(())
     }
 
-    /// Copies files, blocks and tails.
-    pub(super) fn copy(&mut self, actions: Vec<&Action>) -> Result<()> {
+    /// Copies files, blocks and tails. Those with a number are journaled by it.
+    pub(super) fn copy(&mut self, actions: Vec<(Option<u32>, &Action)>) -> Result<()> {
         let mut batch = Batch::default();
-        for action in actions {
-            batch.add(action, u64::from(self.manifest.target.control_file.geometry.block_size));
-            if batch.requests.len() >= BATCH_REQUESTS {
-                self.copy_batch(&std::mem::take(&mut batch))?;
+        for (number, action) in actions {
+            self.check_draft(number, action)?;
+            let all = pieces(action, u64::from(self.manifest.target.control_file.geometry.block_size));
+            let last = all.len().saturating_sub(1);
+            for (place, (offset, length)) in all.into_iter().enumerate() {
+                let piece = u32::try_from(place).unwrap_or(u32::MAX);
+                let done = number.and_then(|number| self.journal.journal().record_of(number, piece));
+                if let Some(done) = done {
+                    if done.first == piece {
+                        self.progress.advance(done.bytes);
+                    }
+                    continue;
+                }
+                batch.add(Piece { action, number, piece, is_last: place == last }, offset, length);
+                if batch.is_full() {
+                    self.copy_batch(&std::mem::take(&mut batch))?;
+                }
             }
         }
         self.copy_batch(&batch)
     }
 
+    /// A file of which parts are done must still have them in its draft; else it is copied anew.
+    fn check_draft(&mut self, number: Option<u32>, action: &Action) -> Result<()> {
+        let Some(number) = number.filter(|_| action.kind == ActionKind::CopyFile) else { return Ok(()) };
+        let all = pieces(action, 1).len();
+        let last = u32::try_from(all.saturating_sub(1)).unwrap_or(u32::MAX);
+        let journal = self.journal.journal();
+        let begun = (0..last).take_while(|&piece| journal.has(number, piece)).count() as u64;
+        if begun == 0 || journal.has(number, last) {
+            return Ok(());
+        }
+        let there = self.store.draft_size(&action.path, &number.to_string())?;
+        // A file that was shorter than planned is no reason.
+        if there.is_none() {
+            self.journal.journal_mut().forget(number);
+        }
+        Ok(())
+    }
+
+    /// Keeps for an undo what a batch is going to overwrite.
+    fn protect(&mut self, batch: &Batch<'_>) -> Result<()> {
+        let Some(images) = &mut self.images else { return Ok(()) };
+        for (piece, request) in batch.pieces.iter().zip(&batch.requests) {
+            let (Some(number), Some(before)) = (piece.number, &piece.action.before) else { continue };
+            if piece.action.kind == ActionKind::CopyFile {
+                self.store.keep(&piece.action.path, &number.to_string())?;
+                continue;
+            }
+            let there = before.size.unwrap_or(0).saturating_sub(request.offset);
+            let length = request.length.unwrap_or(0).min(there);
+            images.save(self.store, number, &piece.action.path, request.offset, length)?;
+        }
+        images.sync()?;
+        self.store.sync_kept()
+    }
+
     fn copy_batch(&mut self, batch: &Batch<'_>) -> Result<()> {
-        let live = self.source.kind() == SourceKind::LiveServer;
+        if batch.requests.is_empty() {
+            return Ok(());
+        }
+        self.protect(batch)?;
         let mut writer = Writer {
+            live: self.source.kind() == SourceKind::LiveServer,
             store: self.store,
             manifest: self.manifest,
             batch,
-            live,
+            undo: self.images.is_some(),
             current: None,
             next: 0,
+            done: Vec::new(),
             progress: self.progress,
+            interrupt: self.interrupt,
             bytes: &mut self.bytes,
         };
-        self.source.fetch(&batch.requests, &mut writer)?;
-        writer.advance_to(batch.requests.len())
+        let fetched = self.source.fetch(&batch.requests, &mut writer);
+        let fetched = fetched.and_then(|()| writer.advance_to(batch.requests.len()));
+        let done = writer.leave();
+        // What has come counts, whatever happened then.
+        let noted = self.note(done);
+        fetched.and(noted)
+    }
+
+    /// Makes durable what was written, and notes it.
+    fn note(&mut self, done: Vec<Copied>) -> Result<()> {
+        self.store.sync(&crate::progress::Silent)?;
+        self.journal.write(done.into_iter().map(Record::Copied).collect())
     }
 }
 
-fn size(state: &Option<PathState>) -> u64 {
+/// The manifest's actions with their numbers.
+pub(super) fn numbered(manifest: &Manifest) -> impl DoubleEndedIterator<Item = (u32, &Action)> {
+    let actions = manifest.actions.iter().enumerate();
+    actions.map(|(number, action)| (u32::try_from(number).unwrap_or(u32::MAX), action)).collect::<Vec<_>>().into_iter()
+}
+
+pub(super) fn size(state: &Option<PathState>) -> u64 {
     state.as_ref().and_then(|state| state.size).unwrap_or(0)
 }
 
@@ -130,29 +223,45 @@ pub(super) fn is_replayed(manifest: &Manifest, path: &ClusterPath) -> bool {
         .any(|segment| segment.place == WalPlace::Source && path.below(b"pg_wal") == Some(segment.file.as_bytes()))
 }
 
-/// Requests, and the action that each belongs to.
+/// A part of an action, as far as one request goes.
+#[derive(Clone, Copy)]
+struct Piece<'m> {
+    action: &'m Action,
+    /// The action's number, where it is one of the manifest's.
+    number: Option<u32>,
+    piece: u32,
+    /// Whether the action is done with it.
+    is_last: bool,
+}
+
+impl Piece<'_> {
+    /// The name of the new file's draft.
+    fn draft(&self) -> String {
+        match self.number {
+            Some(number) => number.to_string(),
+            None => "extra".to_owned(),
+        }
+    }
+}
+
+/// Requests, and the piece that each is for.
 #[derive(Default)]
 struct Batch<'m> {
     requests: Vec<Request>,
-    actions: Vec<&'m Action>,
+    pieces: Vec<Piece<'m>>,
+    bytes: u64,
 }
 
 impl<'m> Batch<'m> {
-    fn add(&mut self, action: &'m Action, block_size: u64) {
-        let mut ask = |offset, length| {
-            self.requests.push(Request { path: action.path.clone(), offset, length });
-            self.actions.push(action);
-        };
-        if action.kind == ActionKind::CopyFile {
-            return ask(0, None);
-        }
-        for range in &action.blocks {
-            ask(u64::from(range.first) * block_size, Some(u64::from(range.count) * block_size));
-        }
-        let (before, after) = (size(&action.before), size(&action.after));
-        if after > before {
-            ask(before, Some(after - before));
-        }
+    fn add(&mut self, piece: Piece<'m>, offset: u64, length: Option<u64>) {
+        let open = size(&piece.action.source).saturating_sub(offset);
+        self.bytes = self.bytes.saturating_add(length.unwrap_or(open));
+        self.requests.push(Request { path: piece.action.path.clone(), offset, length });
+        self.pieces.push(piece);
+    }
+
+    fn is_full(&self) -> bool {
+        self.requests.len() >= BATCH_REQUESTS || self.bytes >= BATCH_BYTES
     }
 }
 
@@ -162,10 +271,14 @@ struct Writer<'a> {
     manifest: &'a Manifest,
     batch: &'a Batch<'a>,
     live: bool,
+    undo: bool,
     current: Option<Current<'a>>,
     /// The request that is being delivered.
     next: usize,
+    /// Pieces that are written.
+    done: Vec<Copied>,
     progress: &'a dyn Progress,
+    interrupt: &'a Interrupt,
     bytes: &'a mut u64,
 }
 
@@ -175,6 +288,10 @@ struct Current<'a> {
     file: OpenTarget,
     /// The end of what was written.
     end: u64,
+    /// Pieces that are written but for the last, which is `piece`.
+    whole: Vec<Copied>,
+    /// The piece that is being written.
+    piece: Option<Copied>,
 }
 
 enum OpenTarget {
@@ -183,58 +300,155 @@ enum OpenTarget {
     Gone,
 }
 
-impl OpenTarget {
+impl Current<'_> {
     fn file(&mut self) -> Option<&mut dyn PatchFile> {
-        match self {
-            Self::New(file) => Some(&mut **file),
-            Self::Patched(file) => Some(&mut **file),
-            Self::Gone => None,
+        match &mut self.file {
+            OpenTarget::New(file) => Some(&mut **file),
+            OpenTarget::Patched(file) => Some(&mut **file),
+            OpenTarget::Gone => None,
+        }
+    }
+
+    /// The bytes that were just written at `offset`, as part of the current piece.
+    fn wrote(&mut self, data: &[u8]) {
+        if let Some(piece) = &mut self.piece {
+            piece.bytes += data.len() as u64;
+            piece.crc = crc32c::crc32c_append(u32::from_le_bytes(piece.crc), data).to_le_bytes();
+        }
+    }
+
+    /// Takes what the kernel has copied into account.
+    fn copied(&mut self, offset: u64, length: u64) -> Result<()> {
+        let mut buffer = vec![0; 256 << 10];
+        let mut done = 0;
+        while done < length {
+            let wanted = usize::try_from(length - done).unwrap_or(buffer.len()).min(buffer.len());
+            let part = buffer.get_mut(..wanted).unwrap_or_default();
+            let got = match self.file() {
+                Some(file) => file.read_at(part, offset + done)?,
+                None => 0,
+            };
+            if got == 0 {
+                return Err(Error::failure(format!("{} is shorter than what was copied", self.action.path)));
+            }
+            self.wrote(buffer.get(..got).unwrap_or_default());
+            done += got as u64;
+        }
+        Ok(())
+    }
+
+    /// Ends the current piece.
+    fn end_piece(&mut self, asked: Option<u64>) {
+        let Some(piece) = self.piece.take() else { return };
+        let whole = asked.is_some_and(|asked| asked == piece.bytes);
+        match self.whole.last_mut() {
+            // A piece that came short stands alone, so that each of the others is known to be whole.
+            Some(last) if whole && last.first + last.count == piece.first && !last.gone && last.count > 0 => {
+                let crc = combine(last.crc, piece.crc, piece.bytes);
+                last.count += 1;
+                last.bytes += piece.bytes;
+                last.crc = crc;
+            }
+            _ => self.whole.push(piece),
         }
     }
 }
 
-impl Writer<'_> {
-    /// Finishes the file before the request `index`, unless that one is for the same file.
+/// CRC-32C of two stretches, one after the other.
+fn combine(first: [u8; 4], second: [u8; 4], second_length: u64) -> [u8; 4] {
+    let length = usize::try_from(second_length).unwrap_or(usize::MAX);
+    crc32c::crc32c_combine(u32::from_le_bytes(first), u32::from_le_bytes(second), length).to_le_bytes()
+}
+
+impl<'a> Writer<'a> {
+    /// Goes on to the request `index`: ends the piece before it, and its file unless this one is for the same.
     fn advance_to(&mut self, index: usize) -> Result<()> {
-        let action = self.batch.actions.get(index).copied();
+        self.interrupt.check()?;
+        if index != self.next || index >= self.batch.requests.len() {
+            let asked = self.batch.requests.get(self.next).and_then(|request| request.length);
+            if let Some(current) = &mut self.current {
+                current.end_piece(asked);
+            }
+        }
+        let action = self.batch.pieces.get(index).map(|piece| piece.action);
         let same = self.current.as_ref().is_some_and(|current| action.is_some_and(|a| std::ptr::eq(a, current.action)));
+        if !same {
+            self.finish()?;
+        }
         self.next = index;
-        if same { Ok(()) } else { self.finish() }
+        Ok(())
     }
 
+    /// Ends the current file.
     fn finish(&mut self) -> Result<()> {
         let Some(current) = self.current.take() else { return Ok(()) };
+        let is_last = self.batch.pieces.get(self.next).is_some_and(|piece| piece.is_last);
         let planned = size(&current.action.source);
         match current.file {
-            OpenTarget::New(_) if !self.live && current.end != planned => Err(Error::failure(format!(
-                "{}: the source's file had {} bytes, planned {planned}: the source is not at rest",
-                current.action.path, current.end
-            ))),
-            OpenTarget::New(file) => file.commit(Durability::Later),
-            OpenTarget::Patched(_) | OpenTarget::Gone => Ok(()),
+            OpenTarget::New(file) if !is_last => file.pause()?,
+            OpenTarget::New(_) if !self.live && current.end != planned => {
+                return Err(Error::failure(format!(
+                    "{}: the source's file had {} bytes, planned {planned}: the source is not at rest",
+                    current.action.path, current.end
+                )));
+            }
+            OpenTarget::New(file) => file.commit(Durability::Later)?,
+            OpenTarget::Patched(_) | OpenTarget::Gone => {}
         }
+        self.done.extend(current.whole);
+        Ok(())
     }
 
-    /// The open target of the request `index`.
-    fn open(&mut self, index: usize) -> Result<&mut OpenTarget> {
-        self.advance_to(index)?;
-        if self.current.is_none() {
-            let action = *self
-                .batch
-                .actions
-                .get(index)
-                .ok_or_else(|| Error::failure("the source delivered more than it was asked for"))?;
-            let file = match action.kind {
-                ActionKind::CopyFile => OpenTarget::New(self.store.create_file(&action.path)?),
-                _ => OpenTarget::Patched(self.store.open_file(&action.path)?),
+    /// Gives up the file that is not complete, and says what is done.
+    fn leave(&mut self) -> Vec<Copied> {
+        if let Some(current) = self.current.take() {
+            let kept = match current.file {
+                OpenTarget::New(file) => file.pause().is_ok(),
+                OpenTarget::Patched(_) | OpenTarget::Gone => true,
             };
-            self.current = Some(Current { action, file, end: 0 });
+            if kept {
+                self.done.extend(current.whole);
+            }
         }
-        let current = self.current.as_mut().map(|current| &mut current.file);
-        current.ok_or_else(|| Error::failure("no file is open"))
+        std::mem::take(&mut self.done).into_iter().filter(|copied| copied.action != u32::MAX).collect()
     }
 
-    fn done(&mut self, end: u64, bytes: u64) {
+    /// The open target of the request `index`, at the beginning of its piece if `offset` is.
+    fn open(&mut self, index: usize, offset: u64) -> Result<&mut Current<'a>> {
+        self.advance_to(index)?;
+        let batch = self.batch;
+        let (piece, request) = match (batch.pieces.get(index), batch.requests.get(index)) {
+            (Some(piece), Some(request)) => (piece, request),
+            _ => return Err(Error::failure("the source delivered more than it was asked for")),
+        };
+        if self.current.is_none() {
+            let path = &piece.action.path;
+            let file = match piece.action.kind {
+                ActionKind::CopyFile => {
+                    OpenTarget::New(self.store.create_file(path, &piece.draft(), request.offset > 0)?)
+                }
+                // Dropped on the source before, and made again since: replay does that, too.
+                _ if self.live && self.store.entry(path)?.is_none() => OpenTarget::Gone,
+                _ => OpenTarget::Patched(self.store.open_file(path)?),
+            };
+            self.current =
+                Some(Current { action: piece.action, file, end: request.offset, whole: Vec::new(), piece: None });
+        }
+        let current = self.current.as_mut().ok_or_else(|| Error::failure("no file is open"))?;
+        if current.piece.is_none() || offset == request.offset {
+            current.piece = Some(Copied {
+                action: piece.number.unwrap_or(u32::MAX),
+                first: piece.piece,
+                count: 1,
+                bytes: 0,
+                crc: [0; 4],
+                gone: false,
+            });
+        }
+        Ok(current)
+    }
+
+    fn wrote(&mut self, end: u64, bytes: u64) {
         if let Some(current) = &mut self.current {
             current.end = end;
         }
@@ -260,38 +474,59 @@ impl Sink for Writer<'_> {
         if offset < from || length.is_some_and(|length| end > from.saturating_add(length)) {
             return Err(Error::failure("the source delivered bytes beyond those it was asked for"));
         }
-        if let Some(file) = self.open(index)?.file() {
+        let current = self.open(index, offset)?;
+        if let Some(file) = current.file() {
             file.write_at(data, offset)?;
+            current.wrote(data);
         }
-        self.done(end, data.len() as u64);
+        self.wrote(end, data.len() as u64);
         Ok(())
     }
 
     fn file(&mut self, index: usize, source: BorrowedFd<'_>) -> Result<()> {
         let (offset, length) = self.request(index)?;
-        let copied = match self.open(index)?.file() {
+        let current = self.open(index, offset)?;
+        let copied = match current.file() {
             Some(file) => file.copy_from(source, offset, length.unwrap_or(u64::MAX - offset))?,
             None => 0,
         };
+        current.copied(offset, copied)?;
         if !self.live && length.is_some_and(|length| copied != length) {
             return Err(Error::failure(format!("the source's file ended after {} bytes", offset + copied)));
         }
-        self.done(offset + copied, copied);
+        self.wrote(offset + copied, copied);
         Ok(())
     }
 
     /// A live source may drop a relation at any time; its WAL tells, and replay does the rest.
     fn gone(&mut self, index: usize) -> Result<()> {
         self.advance_to(index)?;
-        let Some(&action) = self.batch.actions.get(index) else { return Ok(()) };
+        let Some(piece) = self.batch.pieces.get(index).copied() else { return Ok(()) };
+        let path = &piece.action.path;
         if !self.live {
-            return Err(Error::failure(format!("{} is gone from the source, which should be at rest", action.path)));
+            return Err(Error::failure(format!("{path} is gone from the source, which should be at rest")));
         }
-        if self.is_needed_wal(action) {
-            return Err(Error::new(ErrorKind::DeadEnd, format!("the source no longer has {}, which replay needs", action.path))
+        if self.is_needed_wal(piece.action) {
+            return Err(Error::new(ErrorKind::DeadEnd, format!("the source no longer has {path}, which replay needs"))
                 .hint("this plan can never finish; the source must keep its WAL (a slot, or wal_keep_size) while one is applied"));
         }
-        self.current = Some(Current { action, file: OpenTarget::Gone, end: 0 });
-        self.store.remove(&action.path).map(|_| ())
+        if self.undo
+            && let Some(number) = piece.number
+        {
+            self.store.keep(path, &number.to_string())?;
+            self.store.sync_kept()?;
+        }
+        let copied = Copied {
+            action: piece.number.unwrap_or(u32::MAX),
+            first: piece.piece,
+            count: 1,
+            bytes: 0,
+            crc: [0; 4],
+            gone: true,
+        };
+        let mut whole = self.current.take().map(|current| current.whole).unwrap_or_default();
+        whole.push(copied);
+        self.current = Some(Current { action: piece.action, file: OpenTarget::Gone, end: 0, whole, piece: None });
+        self.store.remove(path).map(|_| ())
     }
 }

@@ -2,39 +2,49 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use pg_unfork::apply::{ApplyContext, Now, Outcome, already_applied, apply};
+use pg_unfork::apply::{ApplyContext, ApplyOptions, Condition, Now, Outcome, apply, condition, is_applied};
 use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
-use pg_unfork::error::{Context, Result};
+use pg_unfork::error::{Context, Error, Result};
+use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod, interrupt_on_signals};
 use pg_unfork::manifest::Manifest;
 use pg_unfork::report::{bytes, count};
 use pg_unfork::types::LinkText;
 
-use super::args::{ApplyArguments, SyncArgument};
+use super::args::ApplyArguments;
 use super::progress::Watch;
 use super::show::read_manifest;
-use super::{ExitCode, output, source};
+use super::{ExitCode, output, source, state};
 
 /// Applies a plan.
 pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
-    let (manifest, document) = read_manifest(&arguments.file)?;
-    let planned = PathBuf::from(OsStr::from_bytes(manifest.target.directory.as_bytes()));
-    let mut target = DataDirectory::open(arguments.target.as_deref().unwrap_or(&planned))?;
-    let _lock = Lock::take(target.path(), LockKind::Exclusive)?;
-    if target.running_server()?.is_none() && already_applied(&manifest, &mut target)? {
-        output::note(&describe(Outcome::AlreadyApplied, target.path()));
+    let named = arguments.file.as_deref().map(read_manifest).transpose()?;
+    let planned = named.as_ref().map(|(manifest, _)| state::path_of(&manifest.target.directory).to_owned());
+    let directory = arguments.target.clone().or(planned);
+    let directory = directory.ok_or_else(|| Error::precondition("no target is named").hint("name it: -D DIR"))?;
+    let mut target = DataDirectory::open(&directory)?;
+    let directory = target.path().to_owned();
+    let _lock = Lock::take(&directory, LockKind::Exclusive)?;
+    let (manifest, document) = named.map_or_else(|| state::stored_manifest(&directory), Ok)?;
+    let sync = arguments.sync.method();
+    let control = target.control_file()?;
+    let mut own = DirectoryStore::open(&directory, &[], sync)?;
+    if target.running_server()?.is_none() && is_applied(&mut own, &control, &manifest.digest)? {
+        output::note(&describe(Outcome::AlreadyApplied, &directory));
         return Ok(ExitCode::Done);
     }
-    let sync = match (arguments.no_sync, arguments.sync_method) {
-        (true, _) => SyncMethod::None,
-        (false, SyncArgument::Fsync) => SyncMethod::Fsync,
-        (false, SyncArgument::Syncfs) => SyncMethod::Syncfs,
+    let mut store = match condition(&mut own, &control)? {
+        Condition::Applying => state::open_store(&directory, &manifest, sync)?,
+        _ => {
+            let roots: Vec<_> =
+                manifest.target.roots.iter().map(|root| (root.path.clone(), root.link.clone())).collect();
+            DirectoryStore::open(&directory, &roots, sync)?
+        }
     };
-    let roots: Vec<_> = manifest.target.roots.iter().map(|root| (root.path.clone(), root.link.clone())).collect();
-    let mut store = DirectoryStore::open(target.path(), &roots, sync)?;
-    let mut source = open_source(arguments, &manifest)?;
+    let interrupt = interrupt_on_signals()?;
+    let mut source = open_source(arguments, &manifest, &interrupt)?;
     let outcome = apply(ApplyContext {
         manifest: &manifest,
         document: &document,
@@ -43,16 +53,19 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
         source: &mut *source,
         now: &now,
         progress: &Watch::new(),
+        options: ApplyOptions { undo: !arguments.no_undo, durable: sync != SyncMethod::None },
+        id: &format!("{}-{}", jiff::Timestamp::now().as_nanosecond(), std::process::id()),
+        interrupt: &interrupt,
+        actor: &state::actor(),
     })?;
-    output::note(&describe(outcome, target.path()));
+    output::note(&describe(outcome, &directory));
     Ok(ExitCode::Done)
 }
 
 /// The source as planned, unless the command line says where it is now.
-fn open_source(arguments: &ApplyArguments, manifest: &Manifest) -> Result<Box<dyn Source>> {
+fn open_source(arguments: &ApplyArguments, manifest: &Manifest, interrupt: &Interrupt) -> Result<Box<dyn Source>> {
     let planned = &manifest.source.address;
-    // Nobody looks for signals but who waits for a server.
-    let server = |conninfo| source::server(conninfo, arguments.patience.with(interrupt_on_signals()?));
+    let server = |conninfo| source::server(conninfo, arguments.patience.with(interrupt.clone()));
     match (&arguments.pgdata, &arguments.server, manifest.source.kind) {
         (Some(directory), _, _) => source::directory(directory),
         (_, Some(conninfo), _) => server(conninfo),
@@ -66,7 +79,8 @@ fn open_source(arguments: &ApplyArguments, manifest: &Manifest) -> Result<Box<dy
 
 fn now() -> Now {
     let now = jiff::Zoned::now();
-    Now { unix: now.timestamp().as_second(), local: now.strftime("%Y-%m-%d %H:%M:%S %Z").to_string() }
+    let local = now.strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
+    Now { unix: now.timestamp().as_second(), local, utc: state::utc() }
 }
 
 fn describe(outcome: Outcome, directory: &Path) -> String {

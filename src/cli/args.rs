@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pg_unfork::interrupt::Interrupt;
-use pg_unfork::io::Patience;
+use pg_unfork::io::{Patience, SyncMethod};
 
 /// Brings a forked PostgreSQL cluster back in two steps: a plan that can be reviewed, and an apply
 /// that does exactly that plan.
@@ -22,8 +22,14 @@ pub(super) enum Command {
     Plan(PlanArguments),
     /// Show a plan.
     Show(ShowArguments),
-    /// Do exactly what a plan says.
+    /// Do exactly what a plan says; where an apply of it has begun, go on with it.
     Apply(ApplyArguments),
+    /// Say how far an apply has come, and what to run next.
+    Status(StatusArguments),
+    /// Take an apply back: the target is again as it was, bit for bit.
+    Undo(UndoArguments),
+    /// Drop what is kept for an undo.
+    Clean(CleanArguments),
 }
 
 #[derive(Debug, Args)]
@@ -78,9 +84,9 @@ pub(super) enum ShowFormat {
 
 #[derive(Debug, Args)]
 pub(super) struct ApplyArguments {
-    /// The plan; `-` is standard input.
-    #[arg(value_name = "FILE")]
-    pub(super) file: PathBuf,
+    /// The plan; `-` is standard input. Without it, the plan that was begun with is gone on with.
+    #[arg(value_name = "FILE", required_unless_present = "target")]
+    pub(super) file: Option<PathBuf>,
     /// The target's data directory, where it is not at the planned path any more.
     #[arg(short = 'D', long = "target-pgdata", value_name = "DIR")]
     pub(super) target: Option<PathBuf>,
@@ -90,14 +96,23 @@ pub(super) struct ApplyArguments {
     /// Connection string of the source, where the planned one does not do.
     #[arg(long = "source-server", value_name = "CONNSTR", id = "server")]
     pub(super) server: Option<String>,
+    /// Keep nothing of what is replaced: needs less room, and cannot be undone.
+    #[arg(long)]
+    pub(super) no_undo: bool,
+    #[command(flatten)]
+    pub(super) sync: SyncArguments,
+    #[command(flatten)]
+    pub(super) patience: PatienceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SyncArguments {
     /// Do not make changes durable: faster, but a crash of the machine may lose them.
     #[arg(short = 'N', long, conflicts_with = "sync_method")]
     pub(super) no_sync: bool,
     /// How to make changes durable.
     #[arg(long, value_enum, value_name = "METHOD", default_value_t = SyncArgument::Fsync)]
     pub(super) sync_method: SyncArgument,
-    #[command(flatten)]
-    pub(super) patience: PatienceArguments,
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +128,45 @@ impl PatienceArguments {
     pub(super) fn with(&self, interrupt: Interrupt) -> Patience {
         Patience { timeout: Duration::from_secs(self.seconds.into()), interrupt }
     }
+}
+
+impl SyncArguments {
+    pub(super) fn method(&self) -> SyncMethod {
+        match (self.no_sync, self.sync_method) {
+            (true, _) => SyncMethod::None,
+            (false, SyncArgument::Fsync) => SyncMethod::Fsync,
+            (false, SyncArgument::Syncfs) => SyncMethod::Syncfs,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArguments {
+    /// The target's data directory.
+    #[arg(short = 'D', long = "target-pgdata", value_name = "DIR")]
+    pub(super) target: PathBuf,
+    /// How to say it.
+    #[arg(long, value_enum, default_value_t = ShowFormat::Text)]
+    pub(super) format: ShowFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UndoArguments {
+    /// The target's data directory.
+    #[arg(short = 'D', long = "target-pgdata", value_name = "DIR")]
+    pub(super) target: PathBuf,
+    #[command(flatten)]
+    pub(super) sync: SyncArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CleanArguments {
+    /// The target's data directory.
+    #[arg(short = 'D', long = "target-pgdata", value_name = "DIR")]
+    pub(super) target: PathBuf,
+    /// Also where WAL goes that was never archived.
+    #[arg(long)]
+    pub(super) force: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

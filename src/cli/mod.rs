@@ -8,6 +8,7 @@ mod plan;
 mod progress;
 mod show;
 mod source;
+mod state;
 
 use clap::Parser;
 use pg_unfork::error::{Error, Result};
@@ -24,6 +25,9 @@ pub(crate) fn run() -> ExitCode {
         args::Command::Plan(options) => refuse_root(is_root()).and_then(|()| plan::run(options)),
         args::Command::Show(options) => show::run(options),
         args::Command::Apply(options) => refuse_root(is_root()).and_then(|()| apply::run(options)),
+        args::Command::Status(options) => state::status(options),
+        args::Command::Undo(options) => refuse_root(is_root()).and_then(|()| state::undo(options)),
+        args::Command::Clean(options) => refuse_root(is_root()).and_then(|()| state::clean(options)),
     };
     outcome.unwrap_or_else(|error| {
         output::error(&error);

@@ -40,13 +40,14 @@ fn label(stage: Stage) -> &'static str {
         Stage::List => "listing files",
         Stage::Copy => "copying",
         Stage::Sync => "making durable",
+        Stage::Undo => "putting back",
     }
 }
 
 fn amount(stage: Stage, amount: u64) -> String {
     match stage {
         Stage::ScanWal | Stage::Copy => bytes(amount),
-        Stage::List | Stage::Sync => count(amount, "file", "files"),
+        Stage::List | Stage::Sync | Stage::Undo => count(amount, "file", "files"),
     }
 }
 
@@ -57,7 +58,7 @@ fn bar(stage: Stage, total: Option<u64>) -> ProgressBar {
         (Stage::ScanWal | Stage::Copy, Some(_)) => {
             "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}"
         }
-        (Stage::List | Stage::Sync, Some(_)) => "{msg} [{bar:30}] {pos}/{len}",
+        (Stage::List | Stage::Sync | Stage::Undo, Some(_)) => "{msg} [{bar:30}] {pos}/{len}",
         _ => "{msg} {pos}",
     };
     if let Ok(style) = ProgressStyle::with_template(template) {

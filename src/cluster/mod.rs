@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use inventory::{FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, contradiction};
-pub use target::{Durability, FileSystem, NewFile, Owner, PatchFile, TargetStore};
+pub use target::{Durability, FileSystem, Log, NewFile, Owner, PatchFile, ReadAt, TargetStore};
 
 use crate::error::Result;
 use crate::format::Major;
@@ -23,6 +23,10 @@ use crate::types::{ClusterPath, FileMode, LinkText, Lsn, WalFileName, WalSegment
 /// The name of the directory in which an apply keeps its state, inside each file system that it
 /// changes. Never an action, never copied.
 pub const STATE_DIRECTORY: &str = ".pg_unfork";
+
+/// The files in the data directory's state directory that outlive an apply: what it was, what it has done, and
+/// the history of all.
+pub const STATE_FILES: [&str; 5] = ["history", "journal", "manifest.json", "pg_control.before", "state.json"];
 
 /// The largest file that is read whole into memory: control file, histories, settings. In bytes.
 pub const SMALL_FILE_LIMIT: u64 = 16 << 20;

@@ -5,7 +5,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::FileEntry;
+use super::{FileEntry, FileTime};
 use crate::error::Result;
 use crate::types::{ClusterPath, LinkText};
 
@@ -55,11 +55,12 @@ pub trait TargetStore {
     /// When the system does not tell.
     fn file_system(&self, path: &ClusterPath, new_link: Option<(&ClusterPath, &LinkText)>) -> Result<FileSystem>;
 
-    /// Makes a directory; one that is there already is fine.
+    /// Makes a directory; one that is there already is fine. `mode` is that of new directories
+    /// unless said.
     ///
     /// # Errors
     /// When it cannot be made, or something else is there.
-    fn create_directory(&mut self, path: &ClusterPath) -> Result<()>;
+    fn create_directory(&mut self, path: &ClusterPath, mode: Option<u32>) -> Result<()>;
 
     /// Whether [`TargetStore::create_symlink`] would make all of these links: a tablespace's location
     /// must exist, be ours, be empty and lie outside of the cluster and of the others.
@@ -74,11 +75,18 @@ pub trait TargetStore {
     /// When it cannot be made, or something else is there.
     fn create_symlink(&mut self, path: &ClusterPath, text: &[u8]) -> Result<()>;
 
-    /// Begins a new content for the file at `path`, beside the old one.
+    /// Begins a new content for the file at `path`, beside the old one, or goes on with one that
+    /// was begun under the same name (`draft`, a file name).
     ///
     /// # Errors
     /// When the file cannot be made.
-    fn create_file(&mut self, path: &ClusterPath) -> Result<Box<dyn NewFile>>;
+    fn create_file(&mut self, path: &ClusterPath, draft: &str, go_on: bool) -> Result<Box<dyn NewFile>>;
+
+    /// The size of what was begun under this name for the file at `path`; none where nothing was.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn draft_size(&self, path: &ClusterPath, draft: &str) -> Result<Option<u64>>;
 
     /// The bytes of a small file; `None` where it does not exist.
     ///
@@ -105,6 +113,67 @@ pub trait TargetStore {
     /// When that fails.
     fn remove(&mut self, path: &ClusterPath) -> Result<bool>;
 
+    /// Keeps what is at `path`, a file or a symlink, under a name of its own, so that it can be put back
+    /// bit for bit whatever happens to the path. What is kept under that name already stays; nothing
+    /// being there is fine. Durable after [`TargetStore::sync_kept`].
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    fn keep(&mut self, path: &ClusterPath, name: &str) -> Result<()>;
+
+    /// Makes durable what was kept since the last call.
+    ///
+    /// # Errors
+    /// When the system cannot do that.
+    fn sync_kept(&mut self) -> Result<()>;
+
+    /// Moves the empty directory at `path` to where things are kept. Says whether it is gone: a
+    /// directory that is not empty stays.
+    ///
+    /// # Errors
+    /// When that fails.
+    fn keep_directory(&mut self, path: &ClusterPath, name: &str) -> Result<bool>;
+
+    /// Puts back what was kept of `path`, over what is there now; it stays kept, too. Says whether
+    /// anything was kept under that name.
+    ///
+    /// # Errors
+    /// When that fails.
+    fn put_back(&mut self, path: &ClusterPath, name: &str) -> Result<bool>;
+
+    /// Gives the file at `path` this time of last modification.
+    ///
+    /// # Errors
+    /// When that fails.
+    fn set_modified(&mut self, path: &ClusterPath, time: FileTime) -> Result<()>;
+
+    /// Opens a log in the state directory of the file system that `near` is on, or of the data
+    /// directory; `None` where there is none and none is to be made.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    fn open_log(&mut self, near: Option<&ClusterPath>, name: &str, create: bool) -> Result<Option<Box<dyn Log>>>;
+
+    /// The paths that lead to the roots of the cluster: none for the data directory itself, and the
+    /// links that are followed.
+    fn roots(&self) -> Vec<Option<ClusterPath>>;
+
+    /// The root that `path` lies beneath, by its link; none for the data directory.
+    fn root_link(&self, path: &ClusterPath) -> Option<ClusterPath>;
+
+    /// Drops everything that is kept, and all drafts, and the state directories of other roots with
+    /// them.
+    ///
+    /// # Errors
+    /// When that fails.
+    fn drop_kept(&mut self) -> Result<()>;
+
+    /// Drops the state directory in the root that the link `link` leads to.
+    ///
+    /// # Errors
+    /// When that fails.
+    fn drop_kept_in(&mut self, link: &ClusterPath) -> Result<()>;
+
     /// Makes everything durable that was changed since the last call.
     ///
     /// # Errors
@@ -112,8 +181,44 @@ pub trait TargetStore {
     fn sync(&mut self, progress: &dyn crate::progress::Progress) -> Result<()>;
 }
 
-/// Bytes that can be written at a position.
-pub trait PatchFile {
+/// Bytes that can be read at a position.
+pub trait ReadAt {
+    /// How many there are.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn length(&self) -> Result<u64>;
+
+    /// Fills `buffer` from `offset` on, as far as there are bytes; says how many.
+    ///
+    /// # Errors
+    /// When reading fails.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
+}
+
+/// A file in the state directory that only grows.
+pub trait Log: ReadAt {
+    /// Adds bytes at its end.
+    ///
+    /// # Errors
+    /// When not all of them can be written.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Cuts off what comes after `length` bytes.
+    ///
+    /// # Errors
+    /// When that fails.
+    fn truncate(&mut self, length: u64) -> Result<()>;
+
+    /// Makes durable what was appended.
+    ///
+    /// # Errors
+    /// When the system cannot do that.
+    fn sync(&mut self) -> Result<()>;
+}
+
+/// Bytes that can be written, and read, at a position.
+pub trait PatchFile: ReadAt {
     /// Writes all of `data` at `offset`.
     ///
     /// # Errors
@@ -145,4 +250,11 @@ pub trait NewFile: PatchFile {
     /// # Errors
     /// When that fails; the old file is then untouched.
     fn commit(self: Box<Self>, durability: Durability) -> Result<()>;
+
+    /// Leaves the file where it is, to go on with it later; what it has so far is durable after
+    /// the next [`TargetStore::sync`].
+    ///
+    /// # Errors
+    /// When that cannot be.
+    fn pause(self: Box<Self>) -> Result<()>;
 }

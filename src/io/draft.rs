@@ -5,14 +5,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{self, AtFlags, Mode, OFlags, Stat, XattrFlags};
+use rustix::fs::{self, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
 use super::beneath::{OsResult, open_beneath, open_parent};
 use super::copy::{copy_range, write_all};
 use super::durable::Changes;
 use super::place::{Place, io_error};
-use crate::cluster::{Durability, NewFile, PatchFile};
+use super::read::read_full;
+use crate::cluster::{Durability, NewFile, PatchFile, ReadAt};
 use crate::error::Result;
 use crate::types::ClusterPath;
 
@@ -42,12 +43,29 @@ pub(super) struct Draft {
     pub(super) changes: Arc<Changes>,
 }
 
-impl Drop for Draft {
-    /// What was not put in its place is of no use; after a rename nothing is there any more.
-    fn drop(&mut self) {
-        let parent = open_parent(self.place.root.as_fd(), &self.temporary);
-        let _ = parent.and_then(|(parent, name)| fs::unlinkat(&parent, name, AtFlags::empty()));
+impl ReadAt for OpenFile {
+    fn length(&self) -> Result<u64> {
+        length_of(&self.file, &self.path)
     }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        read_full(self.file.as_fd(), buffer, offset).map_err(|error| io_error("read", &self.path, error))
+    }
+}
+
+impl ReadAt for Draft {
+    fn length(&self) -> Result<u64> {
+        length_of(&self.file, &self.path)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        read_full(self.file.as_fd(), buffer, offset).map_err(|error| io_error("read", &self.path, error))
+    }
+}
+
+fn length_of(file: &OwnedFd, path: &ClusterPath) -> Result<u64> {
+    let status = fs::fstat(file).map_err(|error| io_error("look at", path, error))?;
+    Ok(u64::try_from(status.st_size).unwrap_or(0))
 }
 
 impl PatchFile for Draft {
@@ -63,6 +81,12 @@ impl PatchFile for Draft {
 impl NewFile for Draft {
     fn commit(self: Box<Self>, durability: Durability) -> Result<()> {
         self.try_commit(durability).map_err(|error| io_error("put in place", &self.path, error))
+    }
+
+    fn pause(self: Box<Self>) -> Result<()> {
+        let place = Place { root: Arc::clone(&self.place.root), rest: self.temporary.clone() };
+        self.changes.add(&self.path, &place);
+        Ok(())
     }
 }
 
@@ -123,24 +147,7 @@ impl Draft {
             Err(Errno::ACCESS | Errno::LOOP) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut names = vec![0; 64 << 10];
-        let length = match fs::flistxattr(&from, names.as_mut_slice()) {
-            Ok(length) => length,
-            Err(Errno::NOTSUP) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for name in names.get(..length).unwrap_or_default().split_inclusive(|&b| b == 0) {
-            let name = CStr::from_bytes_with_nul(name).map_err(|_| Errno::INVAL)?;
-            let mut value = vec![0; 64 << 10];
-            let length = fs::fgetxattr(&from, name, value.as_mut_slice())?;
-            value.truncate(length);
-            match fs::fsetxattr(&self.file, name, &value, XattrFlags::empty()) {
-                // Labels of security modules are theirs to give.
-                Err(_) if name.to_bytes().starts_with(b"security.") => {}
-                outcome => outcome?,
-            }
-        }
-        Ok(())
+        copy_attributes(from.as_fd(), self.file.as_fd())
     }
 
     fn rename(&self) -> OsResult<()> {
@@ -157,4 +164,26 @@ impl Draft {
         copy_range(self.file.as_fd(), target.as_fd(), 0, size)?;
         fs::ftruncate(&target, size)
     }
+}
+
+/// Copies extended attributes, POSIX ACLs among them.
+pub(super) fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> OsResult<()> {
+    let mut names = vec![0; 64 << 10];
+    let length = match fs::flistxattr(from, names.as_mut_slice()) {
+        Ok(length) => length,
+        Err(Errno::NOTSUP) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for name in names.get(..length).unwrap_or_default().split_inclusive(|&b| b == 0) {
+        let name = CStr::from_bytes_with_nul(name).map_err(|_| Errno::INVAL)?;
+        let mut value = vec![0; 64 << 10];
+        let length = fs::fgetxattr(from, name, value.as_mut_slice())?;
+        value.truncate(length);
+        match fs::fsetxattr(to, name, &value, XattrFlags::empty()) {
+            // Labels of security modules are theirs to give.
+            Err(_) if name.to_bytes().starts_with(b"security.") => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
 }

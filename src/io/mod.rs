@@ -12,10 +12,13 @@ mod data_directory;
 mod draft;
 mod durable;
 mod interrupt;
+mod keep;
 mod lock;
+mod log;
 mod output;
 mod place;
 mod postmaster;
+mod read;
 mod sql;
 mod target_store;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,9 +14,12 @@ use rustix::io::Errno;
 use super::beneath::{OsResult, open_beneath, open_parent};
 use super::draft::{Draft, OpenFile};
 use super::durable::{Changes, SyncMethod};
+use super::keep;
+use super::log::LogFile;
 use super::place::{Place, entry_of, io_error, make_directory, open_directory};
 use crate::cluster::{
-    FileEntry, FileKind, FileSystem, NewFile, Owner, PatchFile, SMALL_FILE_LIMIT, STATE_DIRECTORY, TargetStore,
+    FileEntry, FileKind, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, SMALL_FILE_LIMIT, STATE_DIRECTORY,
+    STATE_FILES, TargetStore,
 };
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
@@ -35,7 +38,8 @@ pub struct DirectoryStore {
     /// Link to open directory.
     roots: BTreeMap<Vec<u8>, Arc<OwnedFd>>,
     owner: Owner,
-    created: u64,
+    /// Roots where something was kept since that was last made durable, by their links.
+    kept_in: BTreeMap<Vec<u8>, Arc<OwnedFd>>,
 }
 
 impl DirectoryStore {
@@ -55,11 +59,16 @@ impl DirectoryStore {
             Owner { directory_mode: 0o700, file_mode: 0o600 }
         };
         let changes = Arc::new(Changes::new(sync));
-        let mut store =
-            Self { path: path.to_owned(), root: Arc::new(root), changes, roots: BTreeMap::new(), owner, created: 0 };
+        let mut store = Self {
+            path: path.to_owned(),
+            root: Arc::new(root),
+            changes,
+            roots: BTreeMap::new(),
+            owner,
+            kept_in: BTreeMap::new(),
+        };
         for (link, text) in roots {
-            let found = std::fs::read_link(path.join(OsStr::from_bytes(link.as_bytes())));
-            if found.as_ref().map(|found| found.as_os_str().as_bytes()).ok() != Some(text.as_bytes()) {
+            if store.link_text(link).as_deref() != Some(text.as_bytes()) {
                 return Err(Error::stale(format!(
                     "{link} led to {text} when the plan was made, and does not any more"
                 ))
@@ -68,6 +77,40 @@ impl DirectoryStore {
             store.add_root(link, text)?;
         }
         Ok(store)
+    }
+
+    /// Opens a data directory on which an apply has begun: it may have removed some of the planned links, and
+    /// made some of `new` ones.
+    ///
+    /// # Errors
+    /// As [`DirectoryStore::open`].
+    pub fn reopen(
+        path: &Path,
+        roots: &[(ClusterPath, LinkText)],
+        new: &[(ClusterPath, LinkText)],
+        sync: SyncMethod,
+    ) -> Result<Self> {
+        let mut store = Self::open(path, &[], sync)?;
+        for (link, text) in roots {
+            match store.link_text(link) {
+                Some(found) if found != text.as_bytes() => {
+                    return Err(Error::stale(format!("{link} leads elsewhere than when the plan was made ({text})")));
+                }
+                _ => store.add_root(link, text)?,
+            }
+        }
+        for (link, text) in new {
+            if store.link_text(link).as_deref() == Some(text.as_bytes()) {
+                store.add_root(link, text)?;
+            }
+        }
+        Ok(store)
+    }
+
+    /// The text of a link of the data directory; none where there is no link.
+    fn link_text(&self, link: &ClusterPath) -> Option<Vec<u8>> {
+        let text = std::fs::read_link(self.path.join(OsStr::from_bytes(link.as_bytes()))).ok()?;
+        Some(text.into_os_string().into_vec())
     }
 
     fn add_root(&mut self, link: &ClusterPath, text: &LinkText) -> Result<()> {
@@ -129,18 +172,25 @@ impl DirectoryStore {
         Ok(real)
     }
 
-    /// A fresh file in the state directory of the root that `place` is beneath.
-    fn temporary(&mut self, place: &Place) -> OsResult<(OwnedFd, PathBuf)> {
-        let made = make_directory(place.root.as_fd(), Path::new(STATE_DIRECTORY), 0o700)?;
-        if made && self.changes.wanted() {
-            fs::fsync(&*place.root)?;
-        }
-        self.created += 1;
-        let name = Path::new(STATE_DIRECTORY).join(format!("new.{}", self.created));
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC;
+    /// A draft in the state directory of the root that `place` is beneath.
+    fn temporary(&self, place: &Place, draft: &str, go_on: bool) -> OsResult<(OwnedFd, PathBuf)> {
+        self.make_state_directory(&place.root)?;
+        let name = draft_path(draft);
+        let truncate = if go_on { OFlags::empty() } else { OFlags::TRUNC };
+        let flags = OFlags::RDWR | OFlags::CREATE | truncate;
         let file = open_beneath(place.root.as_fd(), &name, flags, Mode::from_raw_mode(0o600))?;
         Ok((file, name))
     }
+
+    fn make_state_directory(&self, root: &Arc<OwnedFd>) -> OsResult<()> {
+        let made = make_directory(root.as_fd(), Path::new(STATE_DIRECTORY), 0o700)?;
+        if made && self.changes.wanted() { fs::fsync(&**root) } else { Ok(()) }
+    }
+}
+
+/// Where a draft is, below its root.
+fn draft_path(draft: &str) -> PathBuf {
+    Path::new(STATE_DIRECTORY).join(format!("new.{draft}"))
 }
 
 impl TargetStore for DirectoryStore {
@@ -181,9 +231,9 @@ impl TargetStore for DirectoryStore {
         Ok(FileSystem { device, free, shown: directory.display().to_string() })
     }
 
-    fn create_directory(&mut self, path: &ClusterPath) -> Result<()> {
+    fn create_directory(&mut self, path: &ClusterPath, mode: Option<u32>) -> Result<()> {
         let place = self.place(path);
-        make_directory(place.root.as_fd(), &place.rest, self.owner.directory_mode)
+        make_directory(place.root.as_fd(), &place.rest, mode.unwrap_or(self.owner.directory_mode))
             .map_err(|error| io_error("create directory", path, error))?;
         self.changes.add(path, &place);
         Ok(())
@@ -213,7 +263,8 @@ impl TargetStore for DirectoryStore {
         let place = self.place(path);
         let there = self.entry(path)?;
         if there.as_ref().is_some_and(|entry| entry.kind == FileKind::Symlink { text: text.to_vec() }) {
-            return Ok(());
+            let is_root = path.below(b"pg_tblspc").is_some() && !self.roots.contains_key(path.as_bytes());
+            return if is_root { self.add_root(path, &link) } else { Ok(()) };
         }
         self.check_symlinks(&[(path, text)])?;
         let made =
@@ -223,10 +274,10 @@ impl TargetStore for DirectoryStore {
         if path.below(b"pg_tblspc").is_some() { self.add_root(path, &link) } else { Ok(()) }
     }
 
-    fn create_file(&mut self, path: &ClusterPath) -> Result<Box<dyn NewFile>> {
+    fn create_file(&mut self, path: &ClusterPath, draft: &str, go_on: bool) -> Result<Box<dyn NewFile>> {
         let place = self.place(path);
         let (file, temporary) =
-            self.temporary(&place).map_err(|error| io_error("create a new file for", path, error))?;
+            self.temporary(&place, draft, go_on).map_err(|error| io_error("create a new file for", path, error))?;
         let mode = self.owner.file_mode;
         Ok(Box::new(Draft { file, temporary, place, path: path.clone(), mode, changes: Arc::clone(&self.changes) }))
     }
@@ -250,7 +301,7 @@ impl TargetStore for DirectoryStore {
 
     fn open_file(&mut self, path: &ClusterPath) -> Result<Box<dyn PatchFile>> {
         let place = self.place(path);
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        let flags = OFlags::RDWR | OFlags::NONBLOCK;
         let file = open_beneath(place.root.as_fd(), &place.rest, flags, Mode::empty())
             .map_err(|error| io_error("open for writing", path, error))?;
         let status = fs::fstat(&file).map_err(|error| io_error("look at", path, error))?;
@@ -288,6 +339,103 @@ impl TargetStore for DirectoryStore {
             Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
             Err(error) => Err(io_error("remove", path, error)),
         }
+    }
+
+    fn draft_size(&self, path: &ClusterPath, draft: &str) -> Result<Option<u64>> {
+        let place = Place { root: self.place(path).root, rest: draft_path(draft) };
+        let status = place.status().map_err(|error| io_error("look at the draft of", path, error))?;
+        Ok(status.map(|status| u64::try_from(status.st_size).unwrap_or(0)))
+    }
+
+    fn keep(&mut self, path: &ClusterPath, name: &str) -> Result<()> {
+        let place = self.place(path);
+        let fail = |error| io_error("keep", path, error);
+        self.make_state_directory(&place.root).map_err(fail)?;
+        keep::make_undo_directory(place.root.as_fd()).map_err(fail)?;
+        keep::keep(&place, name).map_err(fail)?;
+        let link = self.root_of(path).0.map(<[u8]>::to_vec).unwrap_or_default();
+        self.kept_in.insert(link, place.root);
+        Ok(())
+    }
+
+    fn sync_kept(&mut self) -> Result<()> {
+        for root in std::mem::take(&mut self.kept_in).into_values().filter(|_| self.changes.wanted()) {
+            for directory in [keep::undo_directory(), PathBuf::from(STATE_DIRECTORY)] {
+                let place = Place { root: Arc::clone(&root), rest: directory };
+                place.sync().context(|| "cannot sync what is kept for an undo".to_owned())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_directory(&mut self, path: &ClusterPath, name: &str) -> Result<bool> {
+        let place = self.place(path);
+        let fail = |error| io_error("keep directory", path, error);
+        keep::make_undo_directory(place.root.as_fd()).map_err(fail)?;
+        self.changes.add(path, &place);
+        keep::keep_directory(&place, name).map_err(fail)
+    }
+
+    fn put_back(&mut self, path: &ClusterPath, name: &str) -> Result<bool> {
+        let place = self.place(path);
+        self.changes.add(path, &place);
+        keep::put_back(&place, name).map_err(|error| io_error("put back", path, error))
+    }
+
+    fn set_modified(&mut self, path: &ClusterPath, time: FileTime) -> Result<()> {
+        let place = self.place(path);
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        open_beneath(place.root.as_fd(), &place.rest, flags, Mode::empty())
+            .and_then(|file| keep::set_times(file.as_fd(), time.seconds, i64::from(time.nanoseconds)))
+            .map_err(|error| io_error("set the time of", path, error))
+    }
+
+    fn open_log(&mut self, near: Option<&ClusterPath>, name: &str, create: bool) -> Result<Option<Box<dyn Log>>> {
+        let root = near.map_or(Arc::clone(&self.root), |path| self.place(path).root);
+        let path = Path::new(STATE_DIRECTORY).join(name);
+        let shown = self.path.join(&path);
+        let fail = |error| Error::failure(format!("cannot open {}", shown.display())).because(error);
+        // openat2 refuses a mode where nothing is made.
+        let (flags, mode) = if create { (OFlags::RDWR | OFlags::CREATE, 0o600) } else { (OFlags::RDWR, 0) };
+        if create {
+            self.make_state_directory(&root).map_err(fail)?;
+            keep::make_undo_directory(root.as_fd()).map_err(fail)?;
+        }
+        let file = match open_beneath(root.as_fd(), &path, flags, Mode::from_raw_mode(mode)) {
+            Err(Errno::NOENT) if !create => return Ok(None),
+            opened => opened.map_err(fail)?,
+        };
+        if create && self.changes.wanted() {
+            let place = Place { root, rest: path };
+            place.parent().sync().map_err(fail)?;
+        }
+        Ok(Some(Box::new(LogFile::new(file, shown, self.changes.wanted())?)))
+    }
+
+    fn roots(&self) -> Vec<Option<ClusterPath>> {
+        let links = self.roots.keys().map(|link| ClusterPath::new(link).ok());
+        std::iter::once(None).chain(links).collect()
+    }
+
+    fn root_link(&self, path: &ClusterPath) -> Option<ClusterPath> {
+        self.root_of(path).0.and_then(|link| ClusterPath::new(link).ok())
+    }
+
+    fn drop_kept_in(&mut self, link: &ClusterPath) -> Result<()> {
+        match self.roots.get(link.as_bytes()) {
+            Some(root) => {
+                keep::clear_state(root.as_fd(), &[]).context(|| format!("cannot clear the state directory in {link}"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn drop_kept(&mut self) -> Result<()> {
+        for (link, root) in &self.roots {
+            let shown = String::from_utf8_lossy(link);
+            keep::clear_state(root.as_fd(), &[]).context(|| format!("cannot clear the state directory in {shown}"))?;
+        }
+        keep::clear_state(self.root.as_fd(), &STATE_FILES).context(|| "cannot clear the state directory".to_owned())
     }
 
     fn sync(&mut self, progress: &dyn Progress) -> Result<()> {

@@ -499,6 +499,8 @@ pub struct Totals {
     pub paths_removed: u64,
     /// Bytes cut off or removed.
     pub removed_bytes: u64,
+    /// Bytes that an apply keeps for an undo: blocks, tails and files as they were.
+    pub undo_bytes: u64,
 }
 
 impl Action {
@@ -519,6 +521,31 @@ impl Action {
     }
 }
 
+impl Action {
+    /// Bytes of blocks and tails that are kept for an undo: what they hold is copied before it is overwritten or cut
+    /// off. Replaced and removed files are kept themselves.
+    #[must_use]
+    pub fn image_bytes(&self, block_size: u32) -> u64 {
+        if self.kind != ActionKind::Patch {
+            return 0;
+        }
+        let size = |state: &Option<PathState>| state.as_ref().and_then(|s| s.size).unwrap_or(0);
+        let blocks: u64 = self.blocks.iter().map(|range| u64::from(range.count)).sum();
+        let cut = size(&self.before).saturating_sub(size(&self.after));
+        blocks.saturating_mul(u64::from(block_size)).saturating_add(cut)
+    }
+
+    /// Bytes that the file systems cannot reuse while all that is kept for an undo is there.
+    #[must_use]
+    pub fn kept_bytes(&self, block_size: u32) -> u64 {
+        let before = self.before.as_ref().and_then(|state| state.size).unwrap_or(0);
+        match self.kind {
+            ActionKind::CopyFile | ActionKind::Remove => before,
+            _ => self.image_bytes(block_size),
+        }
+    }
+}
+
 impl Totals {
     /// The sums over `actions`.
     #[must_use]
@@ -527,6 +554,7 @@ impl Totals {
         let mut totals = Self::default();
         for action in actions {
             totals.bytes = totals.bytes.saturating_add(action.copied_bytes(block_size));
+            totals.undo_bytes = totals.undo_bytes.saturating_add(action.kept_bytes(block_size));
             match action.kind {
                 ActionKind::CreateDirectory | ActionKind::CreateSymlink => totals.paths_created += 1,
                 ActionKind::CopyFile => totals.files_copied += 1,

@@ -12,6 +12,7 @@
 
 mod commands;
 mod control_file;
+mod faults;
 mod fuzz_seeds;
 mod lost_source;
 mod oracle;

@@ -14,7 +14,7 @@ const EDGES: [(&str, &[&str]); 11] = [
     ("cluster", &["types", "error", "progress", "format"]),
     ("manifest", &["types", "error", "format", "cluster"]),
     ("plan", &["types", "error", "progress", "format", "cluster", "manifest"]),
-    ("apply", &["types", "error", "progress", "format", "cluster", "manifest", "plan"]),
+    ("apply", &["types", "error", "interrupt", "progress", "format", "cluster", "manifest", "plan"]),
     ("report", &["types", "cluster", "manifest"]),
     ("io", &["types", "error", "interrupt", "progress", "format", "cluster"]),
 ];

@@ -94,6 +94,12 @@ impl Environment {
         self.user.clone().ok_or(ConnInfoError::NoUserName { uid: self.uid })
     }
 
+    /// Name of the operating system's user, or its number where it has none.
+    #[must_use]
+    pub fn user_or_number(&self) -> String {
+        self.user.clone().unwrap_or_else(|| self.uid.to_string())
+    }
+
     /// The user's home directory, if known.
     pub(super) fn home(&self) -> Option<&Path> {
         self.home.as_deref()

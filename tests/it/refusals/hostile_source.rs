@@ -2,13 +2,14 @@
 //! asked for. Planning refuses; where only an apply can notice, it stops, and nothing outside of what the
 //! manifest names is touched.
 
-use pg_unfork::apply::{ApplyContext, Now, Outcome, apply};
+use pg_unfork::apply::{Actor, ApplyContext, ApplyOptions, Now, Outcome, apply};
 use pg_unfork::cluster::{
     ClusterReader, DirectoryId, FileEntry, FileKind, Inventory, Position, Request, SMALL_FILE_LIMIT, Sink, Source,
     SourceKind,
 };
 use pg_unfork::error::{Error, ErrorKind, Result};
 use pg_unfork::format::{ControlFile, DbState, Major as Known};
+use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{DataDirectory, DirectoryStore, StoppedSource, SyncMethod};
 use pg_unfork::manifest::{Manifest, Verdict, parse, to_json};
 use pg_unfork::plan::{PlanOptions, make_plan};
@@ -146,8 +147,12 @@ fn apply_to(pair: &Pair, manifest: &mut Manifest, source: &mut Liar) -> Result<O
         target: &mut target,
         store: &mut store,
         source,
-        now: &|| Now { unix: 0, local: "1970-01-01 00:00:00 UTC".to_owned() },
+        now: &|| Now { unix: 0, local: "1970-01-01 00:00:00 UTC".to_owned(), utc: "1970-01-01T00:00:00Z".to_owned() },
         progress: &Silent,
+        options: ApplyOptions { undo: true, durable: false },
+        id: "id",
+        interrupt: &Interrupt::new(),
+        actor: &Actor { host: "host".to_owned(), process: 1, user: "user".to_owned(), version: "0".to_owned() },
     })
 }
 

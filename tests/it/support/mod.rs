@@ -26,6 +26,7 @@ pub(crate) mod background;
 pub(crate) mod checks;
 pub(crate) mod cluster;
 pub(crate) mod custom_wal;
+pub(crate) mod fault;
 pub(crate) mod life;
 pub(crate) mod likeness;
 pub(crate) mod outcome;

@@ -96,6 +96,32 @@ impl Tree {
     }
 }
 
+/// Times of last modification of files, by path.
+pub(crate) type Times = BTreeMap<PathBuf, (i64, i64)>;
+
+/// When the files of a cluster were last modified.
+pub(crate) fn modification_times(cluster: &Cluster) -> Times {
+    let tree = Tree::of(cluster);
+    let files = tree.entries.iter().filter(|(_, entry)| entry.kind == "file");
+    let times = files.map(|(path, _)| {
+        let path = PathBuf::from(OsStr::from_bytes(path));
+        let metadata = fs::symlink_metadata(tree.root.join(&path)).expect("a file");
+        (path, (metadata.mtime(), metadata.mtime_nsec()))
+    });
+    times.filter(|(path, _)| !is_own_state(path)).collect()
+}
+
+/// The paths whose times differ.
+pub(crate) fn different_times(left: &Times, right: &Times) -> Vec<String> {
+    let differ = left.iter().filter(|(path, time)| right.get(*path) != Some(time));
+    differ.map(|(path, _)| path.display().to_string()).collect()
+}
+
+/// Whether a path belongs to the program under test.
+pub(crate) fn is_own_state(path: &Path) -> bool {
+    path.components().any(|component| component.as_os_str() == ".pg_unfork")
+}
+
 /// One line per path in which two trees differ, apart from the paths to `ignore`. If both
 /// directories still are what they were, a line about content says where it differs.
 pub(crate) fn diff(left: &Tree, right: &Tree, ignore: &dyn Fn(&Path) -> bool) -> Vec<String> {

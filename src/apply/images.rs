@@ -1,0 +1,147 @@
+//! Before-images: what blocks and tails held before they were changed, for an undo.
+//!
+//! One log of frames in the state directory of each file system; a frame holds an [`ImageOf`] and the bytes. An image
+//! is durable before what it shows is changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::frame::{End, frame, read_frames};
+use crate::cluster::{Log, TargetStore};
+use crate::error::{Context, Error, Result};
+use crate::types::ClusterPath;
+
+/// Bytes of one image.
+const LARGEST: u64 = 1 << 20;
+
+/// The log's name.
+const NAME: &str = "undo/images";
+
+/// Takes an image: the store, the action's number, the offset, the bytes.
+pub(super) type Visit<'a> = dyn FnMut(&mut dyn TargetStore, u32, u64, &[u8]) -> Result<()> + 'a;
+
+/// What an image shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct ImageOf {
+    /// The action's place in the manifest.
+    action: u32,
+    /// Where the bytes begin in the file.
+    offset: u64,
+}
+
+/// The images of an apply.
+#[derive(Default)]
+pub(super) struct Images {
+    /// By the link of the root; none for the data directory.
+    logs: BTreeMap<Option<ClusterPath>, Box<dyn Log>>,
+    saved: BTreeSet<ImageOf>,
+    unsynced: BTreeSet<Option<ClusterPath>>,
+}
+
+impl Images {
+    /// Reads what was saved already. What is torn at a log's end is cut off: it was never relied on.
+    pub(super) fn resume(store: &mut dyn TargetStore) -> Result<Self> {
+        let mut images = Self::default();
+        for root in store.roots() {
+            let near = near(root.as_ref())?;
+            let Some(mut log) = store.open_log(near.as_ref(), NAME, false)? else { continue };
+            let end = read_frames(&*log, &mut |payload| {
+                images.saved.insert(split(payload)?.0);
+                Ok(())
+            })?;
+            log.truncate(whole(end)?)?;
+            images.logs.insert(root, log);
+        }
+        Ok(images)
+    }
+
+    /// Saves what a file holds from `offset` on, as far as it is not saved yet.
+    pub(super) fn save(
+        &mut self,
+        store: &mut dyn TargetStore,
+        action: u32,
+        path: &ClusterPath,
+        offset: u64,
+        length: u64,
+    ) -> Result<()> {
+        let mut done = 0;
+        let mut file = None;
+        while done < length {
+            let image = ImageOf { action, offset: offset + done };
+            let part = (length - done).min(LARGEST);
+            done += part;
+            if self.saved.contains(&image) {
+                continue;
+            }
+            let open = match file.take() {
+                Some(open) => open,
+                None => store.open_file(path)?,
+            };
+            let mut bytes = vec![0; usize::try_from(part).unwrap_or_default()];
+            let got = open.read_at(&mut bytes, image.offset)?;
+            bytes.truncate(got);
+            file = Some(open);
+            let head = postcard::to_allocvec(&image).context(|| "cannot write a before-image".to_owned())?;
+            self.log(store, path)?.append(&frame(&[head, bytes].concat()))?;
+            self.saved.insert(image);
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, store: &mut dyn TargetStore, path: &ClusterPath) -> Result<&mut Box<dyn Log>> {
+        let root = store.root_link(path);
+        self.unsynced.insert(root.clone());
+        match self.logs.entry(root) {
+            std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let log = store.open_log(Some(path), NAME, true)?;
+                Ok(entry.insert(log.ok_or_else(|| Error::failure("the before-images cannot be opened"))?))
+            }
+        }
+    }
+
+    /// Makes durable what was saved since the last call.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        for root in std::mem::take(&mut self.unsynced) {
+            if let Some(log) = self.logs.get_mut(&root) {
+                log.sync()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows each image to `visit`: action, offset, bytes.
+    pub(super) fn each(store: &mut dyn TargetStore, visit: &mut Visit<'_>) -> Result<()> {
+        for root in store.roots() {
+            let Some(log) = store.open_log(near(root.as_ref())?.as_ref(), NAME, false)? else { continue };
+            let end = read_frames(&*log, &mut |payload| {
+                let (image, bytes) = split(payload)?;
+                visit(store, image.action, image.offset, bytes)
+            })?;
+            whole(end)?;
+        }
+        Ok(())
+    }
+}
+
+/// A path beneath a root.
+fn near(root: Option<&ClusterPath>) -> Result<Option<ClusterPath>> {
+    root.map(|link| link.join(b"-")).transpose().context(|| "no such name".to_owned())
+}
+
+fn split(payload: &[u8]) -> Result<(ImageOf, &[u8])> {
+    postcard::take_from_bytes(payload).context(|| "a before-image cannot be understood".to_owned())
+}
+
+/// The log's length in whole frames.
+fn whole(end: End) -> Result<u64> {
+    match end {
+        End::Whole { length } | End::Torn { length } => Ok(length),
+        End::Damaged { offset } => {
+            Err(Error::failure(format!("the before-images ({NAME}) are damaged at byte {offset}")).hint(
+                "what was overwritten cannot all be put back; go on with the apply, or make the target anew from a base backup",
+            ))
+        }
+    }
+}

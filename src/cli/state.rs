@@ -1,0 +1,204 @@
+//! `pg_unfork status`, `undo` and `clean`: what the state directory is for.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use pg_unfork::apply::{self, Actor, Condition, Status, UndoContext, Undone};
+use pg_unfork::cluster::{ClusterReader, STATE_DIRECTORY, Target};
+use pg_unfork::error::{Context, Error, Result};
+use pg_unfork::io::conninfo::Environment;
+use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod, interrupt_on_signals};
+use pg_unfork::manifest::{ActionKind, Manifest};
+use pg_unfork::report::bytes;
+use pg_unfork::types::{ClusterPath, LinkText};
+
+use super::args::{CleanArguments, ShowFormat, StatusArguments, UndoArguments};
+use super::progress::Watch;
+use super::show::read_manifest;
+use super::{ExitCode, output};
+
+/// The plan in a state directory.
+pub(super) fn stored_manifest(directory: &Path) -> Result<(Manifest, Vec<u8>)> {
+    let file = directory.join(STATE_DIRECTORY).join("manifest.json");
+    if !file.exists() {
+        return Err(Error::precondition(format!("no apply has begun on {}", directory.display()))
+            .hint("name the plan's file: pg_unfork apply FILE"));
+    }
+    read_manifest(&file)
+}
+
+/// The store of a data directory that this plan may have changed already.
+pub(super) fn open_store(directory: &Path, manifest: &Manifest, sync: SyncMethod) -> Result<DirectoryStore> {
+    let roots: Vec<_> = manifest.target.roots.iter().map(|root| (root.path.clone(), root.link.clone())).collect();
+    let links = manifest.actions.iter().filter(|action| action.kind == ActionKind::CreateSymlink);
+    let new: Vec<(ClusterPath, LinkText)> =
+        links.filter_map(|action| Some((action.path.clone(), action.after.as_ref()?.link.clone()?))).collect();
+    DirectoryStore::reopen(directory, &roots, &new, sync)
+}
+
+/// Who runs this program.
+pub(super) fn actor() -> Actor {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let user = Environment::of_process().user_or_number();
+    Actor { host, process: std::process::id(), user, version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+/// The time, for the history.
+pub(super) fn utc() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Says how far an apply has come.
+pub(super) fn status(arguments: &StatusArguments) -> Result<ExitCode> {
+    let mut target = DataDirectory::open(&arguments.target)?;
+    let mut store = DirectoryStore::open(target.path(), &[], SyncMethod::None)?;
+    let manifest = stored_manifest(target.path()).ok();
+    let control = target.control_file()?;
+    let status = apply::status(&mut store, &control, manifest.as_ref().map(|(manifest, _)| manifest))?;
+    let holder = Lock::holder(target.path());
+    let text = match arguments.format {
+        ShowFormat::Text => describe(&status, target.path(), holder),
+        ShowFormat::Json => {
+            let mut text = serde_json::to_string(&status).context(|| "cannot write the status".to_owned())?;
+            text.push('\n');
+            text
+        }
+    };
+    match output::data(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::Done),
+        written => written.context(|| "cannot write to standard output".to_owned()).map(|()| ExitCode::Done),
+    }
+}
+
+fn describe(status: &Status, directory: &Path, holder: Option<u32>) -> String {
+    let shown = quoted(directory);
+    let mut text = String::new();
+    let (word, meaning) = words(status.condition);
+    let _ = writeln!(text, "{word}: {meaning}");
+    if let Some(digest) = &status.digest {
+        let _ = writeln!(text, "plan: {digest}");
+    }
+    if let Some(phase) = status.phase {
+        let (done, total) = (bytes(status.copied_bytes), bytes(status.total_bytes));
+        let _ = writeln!(text, "phase: {phase}; {done} of {total} copied");
+    }
+    if let Some(problem) = &status.journal_problem {
+        let _ = writeln!(text, "journal: cannot be used: {problem}");
+    }
+    if !status.durable && status.digest.is_some() {
+        let _ = writeln!(text, "durable: no (-N): after a crash of the machine nothing is promised");
+    }
+    if let Some(process) = holder {
+        let _ = writeln!(text, "at work: process {process}");
+        return text;
+    }
+    for (command, purpose) in next(status) {
+        let _ = writeln!(text, "next: pg_unfork {command} -D {shown}    # {purpose}");
+    }
+    text
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let plain = path.as_os_str().as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(byte));
+    if plain { path.display().to_string() } else { format!("'{}'", path.display().to_string().replace('\'', "'\\''")) }
+}
+
+fn words(condition: Condition) -> (&'static str, &'static str) {
+    match condition {
+        Condition::Untouched => ("untouched", "no apply has begun here"),
+        Condition::Prepared => ("prepared", "an apply was about to begin; nothing has been changed"),
+        Condition::Applying => ("applying", "an apply has begun and is not finished; no server starts on it"),
+        Condition::Applied => ("applied", "an apply is finished; no server has run since"),
+        Condition::Superseded => ("superseded", "a server has run since the last apply, or this is a clone"),
+        Condition::Tampered => (
+            "tampered",
+            "an apply has begun, then something else changed global/pg_control; do not start a server here",
+        ),
+        Condition::Undoing => ("undoing", "an undo has begun and is not finished; no server starts on it"),
+        Condition::Undone => ("undone", "an apply was taken back; all is as it was before"),
+    }
+}
+
+/// The commands that make sense now.
+fn next(status: &Status) -> Vec<(&'static str, &'static str)> {
+    let go_on = ("apply", "go on with it");
+    let go_back = ("undo", "take it back");
+    match status.condition {
+        Condition::Applying if !status.undo => vec![go_on],
+        Condition::Applying if status.journal_problem.is_some() => vec![go_back],
+        Condition::Applying => vec![go_on, go_back],
+        Condition::Applied if status.undo => vec![go_back, ("clean", "drop what is kept for that")],
+        Condition::Applied | Condition::Superseded => vec![("clean", "drop what is kept")],
+        Condition::Tampered if status.undo => vec![go_back],
+        Condition::Undoing => vec![("undo", "go on with it")],
+        _ => Vec::new(),
+    }
+}
+
+/// Takes an apply back.
+pub(super) fn undo(arguments: &UndoArguments) -> Result<ExitCode> {
+    let mut target = DataDirectory::open(&arguments.target)?;
+    let _lock = Lock::take(target.path(), LockKind::Exclusive)?;
+    let (manifest, _) = stored_manifest(target.path())?;
+    let directory = target.path().to_owned();
+    let mut store = open_store(&directory, &manifest, arguments.sync.method())?;
+    let outcome = apply::undo(UndoContext {
+        manifest: &manifest,
+        target: &mut target,
+        store: &mut store,
+        progress: &Watch::new(),
+        interrupt: &interrupt_on_signals()?,
+        actor: &actor(),
+        time: &utc,
+    })?;
+    let shown = directory.display();
+    let again = "make a fresh plan, or start the server as it was";
+    output::note(&match outcome {
+        Undone::Restored { tampered: false } => {
+            format!("pg_unfork: undone: {shown} is as it was before the apply\npg_unfork: next: {again}\n")
+        }
+        Undone::Restored { tampered: true } => format!(
+            "pg_unfork: undone: {shown} has again what the apply had replaced\npg_unfork: WARNING: something else had \
+             changed global/pg_control meanwhile; what else that changed is not known. Check the directory before \
+             starting a server on it.\n"
+        ),
+        Undone::Already => format!("pg_unfork: {shown} is undone already; nothing to do\n"),
+        Undone::Nothing => format!("pg_unfork: nothing had been changed in {shown}; nothing to do\n"),
+    });
+    Ok(ExitCode::Done)
+}
+
+/// Drops what is kept for an undo.
+pub(super) fn clean(arguments: &CleanArguments) -> Result<ExitCode> {
+    let mut target = DataDirectory::open(&arguments.target)?;
+    let directory = target.path().to_owned();
+    let _lock = Lock::take(&directory, LockKind::Exclusive)?;
+    let control = target.control_file()?;
+    let manifest = stored_manifest(&directory).ok().map(|(manifest, _)| manifest);
+    let mut own = DirectoryStore::open(&directory, &target.roots(), SyncMethod::Fsync)?;
+    // A clone must keep its hands off the locations that the original's plan names.
+    let ours = apply::condition(&mut own, &control)? != Condition::Superseded;
+    let mut store = match &manifest {
+        Some(manifest) if ours => open_store(&directory, manifest, SyncMethod::Fsync)?,
+        _ => own,
+    };
+    let done = apply::clean(&mut store, &control, manifest.as_ref(), arguments.force)?;
+    if done {
+        apply::note(&mut store, &actor(), &utc(), "cleaned", manifest.as_ref().map_or("", |m| &m.digest), None)?;
+    }
+    let shown = directory.display();
+    output::note(&if done {
+        format!("pg_unfork: nothing is kept in {shown} any more but the history\n")
+    } else {
+        format!("pg_unfork: nothing was kept in {shown}; nothing to do\n")
+    });
+    Ok(ExitCode::Done)
+}
+
+/// A directory's name on the command line, from a manifest.
+pub(super) fn path_of(text: &LinkText) -> &Path {
+    Path::new(OsStr::from_bytes(text.as_bytes()))
+}

@@ -1,0 +1,238 @@
+//! A target on which something goes wrong at a chosen operation.
+
+use std::cell::Cell;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+use pg_unfork::cluster::{
+    Durability, FileEntry, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, ReadAt, TargetStore,
+};
+use pg_unfork::error::{Error, Result};
+use pg_unfork::progress::Progress;
+use pg_unfork::types::{ClusterPath, LinkText};
+
+/// What happens at the chosen operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The process dies before it: nothing more is done.
+    Death,
+    /// The process dies in the middle of it, if it is a write: half of the bytes are there.
+    DeathHalfWay,
+    /// It fails once with this error number; what comes after works.
+    Error(i32),
+}
+
+/// Counts operations that change something, and fails at one of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Trap {
+    count: Rc<Cell<u64>>,
+    at: u64,
+    fault: Fault,
+}
+
+impl Trap {
+    /// Fails at the operation number `at`, counted from 1.
+    pub(crate) fn new(at: u64, fault: Fault) -> Self {
+        Self { count: Rc::new(Cell::new(0)), at, fault }
+    }
+
+    /// Never fails.
+    pub(crate) fn counting() -> Self {
+        Self::new(u64::MAX, Fault::Death)
+    }
+
+    /// How many operations there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.get()
+    }
+
+    /// Counts an operation; how much of it is done, or the error.
+    fn step(&self) -> Result<Part> {
+        self.count.set(self.count.get() + 1);
+        let now = self.count.get();
+        let dead = || Error::failure("the process has died");
+        match self.fault {
+            Fault::Error(number) if now == self.at => {
+                Err(Error::failure("injected").because(std::io::Error::from_raw_os_error(number)))
+            }
+            Fault::DeathHalfWay if now == self.at => Ok(Part::Half),
+            Fault::Death if now >= self.at => Err(dead()),
+            Fault::DeathHalfWay if now > self.at => Err(dead()),
+            _ => Ok(Part::All),
+        }
+    }
+
+    /// Counts an operation that is done or not.
+    fn whole(&self) -> Result<()> {
+        match self.step()? {
+            Part::All => Ok(()),
+            Part::Half => Err(Error::failure("the process has died")),
+        }
+    }
+}
+
+enum Part {
+    All,
+    Half,
+}
+
+/// A store whose changes pass a [`Trap`].
+pub(crate) struct TrappedStore<S> {
+    pub(crate) inner: S,
+    pub(crate) trap: Trap,
+}
+
+struct Trapped<T: ?Sized> {
+    inner: Box<T>,
+    trap: Trap,
+}
+
+impl<S: TargetStore> TargetStore for TrappedStore<S> {
+    fn owner(&self) -> Owner {
+        self.inner.owner()
+    }
+    fn entry(&self, path: &ClusterPath) -> Result<Option<FileEntry>> {
+        self.inner.entry(path)
+    }
+    fn obstacle(&self, path: &ClusterPath, in_place: bool) -> Result<Option<&'static str>> {
+        self.inner.obstacle(path, in_place)
+    }
+    fn file_system(&self, path: &ClusterPath, link: Option<(&ClusterPath, &LinkText)>) -> Result<FileSystem> {
+        self.inner.file_system(path, link)
+    }
+    fn create_directory(&mut self, path: &ClusterPath, mode: Option<u32>) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.create_directory(path, mode)
+    }
+    fn check_symlinks(&self, links: &[(&ClusterPath, &[u8])]) -> Result<()> {
+        self.inner.check_symlinks(links)
+    }
+    fn create_symlink(&mut self, path: &ClusterPath, text: &[u8]) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.create_symlink(path, text)
+    }
+    fn create_file(&mut self, path: &ClusterPath, draft: &str, go_on: bool) -> Result<Box<dyn NewFile>> {
+        self.trap.whole()?;
+        let inner = self.inner.create_file(path, draft, go_on)?;
+        Ok(Box::new(Trapped { inner, trap: self.trap.clone() }))
+    }
+    fn draft_size(&self, path: &ClusterPath, draft: &str) -> Result<Option<u64>> {
+        self.inner.draft_size(path, draft)
+    }
+    fn read_small(&self, path: &ClusterPath) -> Result<Option<Vec<u8>>> {
+        self.inner.read_small(path)
+    }
+    fn open_file(&mut self, path: &ClusterPath) -> Result<Box<dyn PatchFile>> {
+        let inner = self.inner.open_file(path)?;
+        Ok(Box::new(Trapped { inner, trap: self.trap.clone() }))
+    }
+    fn truncate(&mut self, path: &ClusterPath, size: u64) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.truncate(path, size)
+    }
+    fn remove(&mut self, path: &ClusterPath) -> Result<bool> {
+        self.trap.whole()?;
+        self.inner.remove(path)
+    }
+    fn keep(&mut self, path: &ClusterPath, name: &str) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.keep(path, name)
+    }
+    fn sync_kept(&mut self) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.sync_kept()
+    }
+    fn keep_directory(&mut self, path: &ClusterPath, name: &str) -> Result<bool> {
+        self.trap.whole()?;
+        self.inner.keep_directory(path, name)
+    }
+    fn put_back(&mut self, path: &ClusterPath, name: &str) -> Result<bool> {
+        self.trap.whole()?;
+        self.inner.put_back(path, name)
+    }
+    fn set_modified(&mut self, path: &ClusterPath, time: FileTime) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.set_modified(path, time)
+    }
+    fn open_log(&mut self, near: Option<&ClusterPath>, name: &str, create: bool) -> Result<Option<Box<dyn Log>>> {
+        if create {
+            self.trap.whole()?;
+        }
+        let log = self.inner.open_log(near, name, create)?;
+        Ok(log.map(|inner| Box::new(Trapped { inner, trap: self.trap.clone() }) as Box<dyn Log>))
+    }
+    fn roots(&self) -> Vec<Option<ClusterPath>> {
+        self.inner.roots()
+    }
+    fn root_link(&self, path: &ClusterPath) -> Option<ClusterPath> {
+        self.inner.root_link(path)
+    }
+    fn drop_kept(&mut self) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.drop_kept()
+    }
+    fn drop_kept_in(&mut self, link: &ClusterPath) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.drop_kept_in(link)
+    }
+    fn sync(&mut self, progress: &dyn Progress) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.sync(progress)
+    }
+}
+
+impl<T: ReadAt + ?Sized> ReadAt for Trapped<T> {
+    fn length(&self) -> Result<u64> {
+        self.inner.length()
+    }
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        self.inner.read_at(buffer, offset)
+    }
+}
+
+fn died() -> Error {
+    Error::failure("the process has died")
+}
+
+impl<T: PatchFile + ?Sized> PatchFile for Trapped<T> {
+    fn write_at(&mut self, data: &[u8], offset: u64) -> Result<()> {
+        match self.trap.step()? {
+            Part::All => self.inner.write_at(data, offset),
+            Part::Half => self.inner.write_at(&data[..data.len() / 2], offset).and(Err(died())),
+        }
+    }
+    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64) -> Result<u64> {
+        match self.trap.step()? {
+            Part::All => self.inner.copy_from(source, offset, length),
+            Part::Half => self.inner.copy_from(source, offset, length.min(8192) / 2).and(Err(died())),
+        }
+    }
+}
+
+impl NewFile for Trapped<dyn NewFile> {
+    fn commit(self: Box<Self>, durability: Durability) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.commit(durability)
+    }
+    fn pause(self: Box<Self>) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.pause()
+    }
+}
+
+impl Log for Trapped<dyn Log> {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        match self.trap.step()? {
+            Part::All => self.inner.append(bytes),
+            Part::Half => self.inner.append(&bytes[..bytes.len() / 2]).and(Err(died())),
+        }
+    }
+    fn truncate(&mut self, length: u64) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.truncate(length)
+    }
+    fn sync(&mut self) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.sync()
+    }
+}
