@@ -184,9 +184,10 @@ fn fresh(context: &mut ApplyContext<'_>, control: ControlFile) -> Result<Outcome
     space::check_space(context.manifest, context.store, context.options.undo)?;
     preflight(context).map_err(nothing_written)?;
     let mut journal = seal::prepare(context, &control)?;
+    note_event(context, "apply", None)?;
     seal::seal(context, &mut journal, &control)?;
-    let outcome = note_event(context, "apply", None).and_then(|()| execute(context, &mut journal));
-    remember(context, outcome.map_err(after_first_write))
+    let outcome = execute(context, &mut journal, false).map_err(after_first_write);
+    remember(context, outcome)
 }
 
 /// Writes into the history how an apply ended.
@@ -217,7 +218,7 @@ fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
     if !journal.journal().sealed {
         journal.write(vec![journal::Record::Sealed])?;
     }
-    execute(context, &mut journal)
+    execute(context, &mut journal, true)
 }
 
 const UNDO: &str = "this plan can never finish with this source: take it back (pg_unfork undo) and plan again";
@@ -296,13 +297,14 @@ fn not_needed(context: &mut ApplyContext<'_>) -> Result<Outcome> {
     Ok(Outcome::NotNeeded { configured: true })
 }
 
-/// Everything after the seal.
-fn execute(context: &mut ApplyContext<'_>, journal: &mut Journal) -> Result<Outcome> {
+/// Everything after the seal; `again` says that an earlier run may have done some of it.
+fn execute(context: &mut ApplyContext<'_>, journal: &mut Journal, again: bool) -> Result<Outcome> {
     let images = if context.options.undo { Some(Images::resume(context.store)?) } else { None };
     context.progress.begin(Stage::Copy, Some(context.manifest.totals.bytes));
     let mut units = context.units(journal, images);
     let phases = [Phase::Wal, Phase::Create, Phase::Copy, Phase::Truncate, Phase::Remove];
-    let done = phases.into_iter().try_for_each(|phase| units.phase(phase));
+    let checked = if again { units.redo_rewritten() } else { Ok(()) };
+    let done = checked.and_then(|()| phases.into_iter().try_for_each(|phase| units.phase(phase)));
     let (mut bytes, left) = (units.bytes, units.left);
     let finished = done.and_then(|()| finish::finish(context, journal, &mut bytes));
     if finished.is_err() {

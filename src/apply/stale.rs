@@ -151,7 +151,7 @@ pub(super) fn check_readable(manifest: &Manifest, source: &mut dyn Source) -> Re
     let mut gone = Gone::default();
     source.fetch(&requests, &mut gone).map_err(|error| {
         // A source that went away says nothing about its files.
-        if error.kind() != ErrorKind::Failure {
+        if !matches!(error.kind(), ErrorKind::Failure | ErrorKind::Precondition) {
             return error;
         }
         let hint = "let the source's server read every file in its data directory, or move away what it does not need";

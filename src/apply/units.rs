@@ -137,6 +137,31 @@ impl Units<'_> {
         self.copy_batch(&batch)
     }
 
+    /// Copies settings again that somebody has rewritten since they were copied (orchestrators do that while they
+    /// see no server): what they wrote is kept aside.
+    pub(super) fn redo_rewritten(&mut self) -> Result<()> {
+        let manifest = self.manifest;
+        let settings = numbered(manifest)
+            .filter(|(_, action)| action.kind == ActionKind::CopyFile && is_setting(&action.path))
+            .filter(|(number, _)| self.journal.journal().has(*number, 0));
+        let mut rewritten = Vec::new();
+        for (number, action) in settings.collect::<Vec<_>>() {
+            let Some(copied) = self.journal.journal().record_of(number, 0) else { continue };
+            let found = self.store.read_small(&action.path)?;
+            let as_copied = found.as_ref().is_some_and(|found| {
+                found.len() as u64 == copied.bytes && crc32c::crc32c(found).to_le_bytes() == copied.crc
+            });
+            if as_copied || (copied.gone && found.is_none()) {
+                continue;
+            }
+            self.store.keep(&action.path, &format!("{number}.rewritten"))?;
+            self.journal.journal_mut().forget(number);
+            rewritten.push((Some(number), action));
+        }
+        self.store.sync_kept()?;
+        self.copy(rewritten)
+    }
+
     /// A file of which parts are done must still have them in its draft; else it is copied anew.
     fn check_draft(&mut self, number: Option<u32>, action: &Action) -> Result<()> {
         let Some(number) = number.filter(|_| action.kind == ActionKind::CopyFile) else { return Ok(()) };
@@ -209,6 +234,14 @@ impl Units<'_> {
 pub(super) fn numbered(manifest: &Manifest) -> impl DoubleEndedIterator<Item = (u32, &Action)> {
     let actions = manifest.actions.iter().enumerate();
     actions.map(|(number, action)| (u32::try_from(number).unwrap_or(u32::MAX), action)).collect::<Vec<_>>().into_iter()
+}
+
+/// Whether a path is one of those that people and orchestrators write: outside of the directories that only servers
+/// write in.
+fn is_setting(path: &ClusterPath) -> bool {
+    let first = path.components().next().unwrap_or_default();
+    let of_server = matches!(first, b"base" | b"global") || (first.starts_with(b"pg_") && first != path.as_bytes());
+    !of_server && path.as_bytes().len() < 1024
 }
 
 pub(super) fn size(state: &Option<PathState>) -> u64 {

@@ -399,7 +399,9 @@ impl TargetStore for DirectoryStore {
         let (flags, mode) = if create { (OFlags::RDWR | OFlags::CREATE, 0o600) } else { (OFlags::RDWR, 0) };
         if create {
             self.make_state_directory(&root).map_err(fail)?;
-            keep::make_undo_directory(root.as_fd()).map_err(fail)?;
+            if path.starts_with(keep::undo_directory()) {
+                keep::make_undo_directory(root.as_fd()).map_err(fail)?;
+            }
         }
         let file = match open_beneath(root.as_fd(), &path, flags, Mode::from_raw_mode(mode)) {
             Err(Errno::NOENT) if !create => return Ok(None),

@@ -1,10 +1,8 @@
 //! What a user of the commands sees: outcomes, exit codes, refusals.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use pg_unfork::format::ControlFile;
 use serde_json::Value;
 
 use crate::support::cluster::{Cluster, Stop};
@@ -224,35 +222,6 @@ fn an_ancestor_needs_no_rewind() {
     source.start();
     standby.wait_for_streaming();
     source.wait_for_catchup(&standby);
-}
-
-/// An apply that dies leaves a target on which no server starts, and which is not applied to again.
-#[test]
-fn a_killed_apply_leaves_a_sealed_target() {
-    let Pair { source, target } = Pair::shared(Major(18)).copy();
-    source.start();
-    let plan = Plan::of(&target, Source::Server(&source, REWIND_USER), &["-R"]);
-    let mut command = pg_unfork(&["apply"]);
-    let mut apply = command.arg(plan.path()).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let sealed = || {
-        let bytes = fs::read(target.path("global/pg_control")).unwrap();
-        ControlFile::parse(&bytes).is_ok_and(|control| control.is_sealed())
-    };
-    while !sealed() {
-        assert_eq!(apply.try_wait().unwrap(), None, "apply ended before it was seen sealing");
-        std::thread::yield_now();
-    }
-    apply.kill().unwrap();
-    assert_eq!(apply.wait().unwrap().signal(), Some(9));
-    assert!(sealed());
-    let start = target.try_start().failure();
-    assert!(target.log().contains("invalid checkpoint location"), "{start}\n{}", target.log());
-    let again = plan.apply(&[]);
-    assert_code(&again, 4);
-    assert!(again.stderr.contains("an apply began on this target and did not finish"), "{again}");
-    let (_, planned) = Plan::make(&target, Source::Server(&source, REWIND_USER), &[]);
-    assert_code(&planned, 4);
-    assert!(planned.stderr.contains("target is sealed"), "{planned}");
 }
 
 /// No secret reaches the plan or the messages; the plan's address is enough to apply with, given

@@ -2,4 +2,14 @@
 //! instant, and no server starts in between.
 
 mod deaths;
+mod kills;
 mod undoing;
+
+use crate::support::cluster::Cluster;
+use crate::support::outcome::Outcome;
+use crate::support::tool::pg_unfork;
+
+/// Runs a command on the target.
+fn on(target: &Cluster, command: &str) -> Outcome {
+    Outcome::of(pg_unfork(&[command, "-D"]).arg(target.data()))
+}

@@ -1,22 +1,17 @@
 //! An undo puts everything back, bit for bit.
 
+use super::on;
 use crate::support::cluster::{Cluster, Stop};
 use crate::support::for_each_major;
 use crate::support::likeness::From;
-use crate::support::outcome::Outcome;
 use crate::support::pair::Pair;
 use crate::support::servers::Major;
 use crate::support::stock::Source;
-use crate::support::tool::{Plan, pg_unfork};
+use crate::support::tool::Plan;
 use crate::support::tree::{self, Tree, modification_times};
 use crate::support::workload::REWIND_USER;
 
 for_each_major!(stopped_source, live_source);
-
-/// Runs a command on the target.
-fn on(target: &Cluster, command: &str) -> Outcome {
-    Outcome::of(pg_unfork(&[command, "-D"]).arg(target.data()))
-}
 
 /// Undoes an apply, and compares with what was before.
 #[track_caller]

@@ -267,7 +267,7 @@ fn answers() {
         let error = apply_to(&pair, &mut manifest, &mut liar).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Incomplete, "{name}: {error:?}");
         assert!(format!("{error:?}").contains(message), "{name}: {error:?}");
-        let own = |path: &std::path::Path| path.starts_with(".pg_unfork") || path.ends_with("pg_control");
+        let own = |path: &std::path::Path| tree::is_own_state(path) || path.ends_with("pg_control");
         assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &own), [""; 0], "{name}");
     }
 }

@@ -1,0 +1,216 @@
+//! The program itself, killed: what its user sees, and runs next.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pg_unfork::format::ControlFile;
+
+use super::on;
+use crate::support::cluster::Cluster;
+use crate::support::life::{assert_follows, assert_sound_at_rest};
+use crate::support::outcome::Outcome;
+use crate::support::pair::Pair;
+use crate::support::servers::Major;
+use crate::support::stock::Source;
+use crate::support::tool::{Plan, pg_unfork};
+use crate::support::tree::{self, Tree, modification_times};
+use crate::support::workload::REWIND_USER;
+
+fn is_sealed(target: &Cluster) -> bool {
+    let bytes = fs::read(target.path("global/pg_control")).unwrap();
+    ControlFile::parse(&bytes).is_ok_and(|control| control.is_sealed())
+}
+
+fn start_apply(plan: &Plan) -> Child {
+    pg_unfork(&["apply"]).arg(plan.path()).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Kills an apply as soon as the target is sealed.
+#[track_caller]
+fn kill_sealed(plan: &Plan, target: &Cluster) {
+    let mut apply = start_apply(plan);
+    while !is_sealed(target) {
+        assert_eq!(apply.try_wait().unwrap(), None, "apply ended before it was seen sealing");
+        thread::yield_now();
+    }
+    apply.kill().unwrap();
+    assert_eq!(apply.wait().unwrap().signal(), Some(9));
+    assert!(is_sealed(target), "apply ended before it was killed");
+}
+
+#[track_caller]
+fn assert_refused(outcome: &Outcome, code: i32, text: &str) {
+    assert_eq!(outcome.status.code(), Some(code), "{outcome}");
+    assert!(outcome.stderr.contains(text), "{text:?} is not in {outcome}");
+}
+
+/// What can be done with a target on which an apply was killed, and what cannot.
+#[test]
+fn a_killed_apply_can_be_gone_on_with() {
+    let Pair { source, target } = Pair::shared(Major(18)).copy();
+    source.start();
+    let reader = Source::Server(&source, REWIND_USER);
+    let plan = Plan::of(&target, reader, &["-R"]);
+    let other = Plan::of(&target, reader, &[]);
+    kill_sealed(&plan, &target);
+    let copy = target.duplicate();
+    let start = copy.try_start().failure();
+    assert!(copy.log().contains("invalid checkpoint location"), "{start}\n{}", copy.log());
+    let status = on(&target, "status").success().stdout;
+    assert!(status.starts_with("applying: ") && status.contains("phase: "), "{status}");
+    for command in ["apply", "undo"] {
+        assert!(status.contains(&format!("next: pg_unfork {command} -D {}", target.data().display())), "{status}");
+    }
+    assert!(!status.contains("resetwal"), "{status}");
+    assert_refused(&other.apply(&[]), 4, "an apply of another plan has begun");
+    assert_refused(&on(&target, "clean"), 4, "an apply or an undo is under way");
+    let (_, planned) = Plan::make(&target, reader, &[]);
+    assert_refused(&planned, 4, "target is sealed");
+    let _ = on(&target, "apply").success();
+    source.sql("postgres", "ALTER ROLE rewind_user REPLICATION");
+    assert_follows(&target, &source);
+    assert_sound_at_rest(&target);
+    assert_refused(&on(&target, "undo"), 4, "a server has run here since");
+    let history = fs::read_to_string(target.path(".pg_unfork/history")).unwrap();
+    let events: Vec<_> = history.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
+    let events: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["apply", "resume", "applied"]);
+}
+
+/// A killed apply is taken back; so is a killed undo.
+#[test]
+fn a_killed_apply_can_be_taken_back() {
+    let Pair { source, target } = Pair::shared(Major(14)).copy();
+    let (before, times) = (Tree::of(&target), modification_times(&target));
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    kill_sealed(&plan, &target);
+    let mut undo = pg_unfork(&["undo", "-D"]).arg(target.data()).stderr(Stdio::null()).spawn().unwrap();
+    thread::sleep(Duration::from_millis(3));
+    undo.kill().unwrap();
+    let _ = undo.wait().unwrap();
+    assert!(is_sealed(&target));
+    let _ = on(&target, "undo").success();
+    assert_eq!(tree::diff(&before, &Tree::of(&target), &tree::is_own_state), [""; 0]);
+    assert_eq!(tree::different_times(&times, &modification_times(&target)), [""; 0]);
+}
+
+/// Killed again and again at any moment, an apply comes to its end: nothing durable is done twice.
+#[test]
+fn an_apply_that_is_killed_all_the_time_ends() {
+    let Pair { source, target } = Pair::shared(Major(16)).copy();
+    source.start();
+    source.checkpoint();
+    let plan = Plan::of(&target, Source::Server(&source, REWIND_USER), &["-R"]);
+    let mut kills = 0;
+    let mut patience = Duration::from_millis(5);
+    loop {
+        let begun = Instant::now();
+        let mut apply = start_apply(&plan);
+        let status = loop {
+            if let Some(status) = apply.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() >= patience {
+                apply.kill().unwrap();
+                break apply.wait().unwrap();
+            }
+            thread::sleep(Duration::from_millis(1));
+        };
+        if status.success() {
+            break;
+        }
+        assert_eq!(status.signal(), Some(9));
+        kills += 1;
+        patience += Duration::from_millis(7);
+    }
+    assert!(kills > 3, "{kills} kills");
+    source.sql("postgres", "ALTER ROLE rewind_user REPLICATION");
+    assert_follows(&target, &source);
+    assert_sound_at_rest(&target);
+}
+
+/// Somebody lifts the seal: the apply cannot end any more, but what was replaced can be put back.
+#[test]
+fn a_lifted_seal_is_a_dead_end() {
+    let Pair { source, target } = Pair::shared(Major(15)).copy();
+    let before = Tree::of(&target);
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    kill_sealed(&plan, &target);
+    let control = fs::read(target.path("global/pg_control")).unwrap();
+    let lifted = ControlFile::parse(&control).unwrap().with_time(7);
+    fs::write(target.path("global/pg_control"), lifted.as_bytes()).unwrap();
+    assert!(on(&target, "status").success().stdout.starts_with("tampered: "));
+    assert_refused(&on(&target, "apply"), 6, "something else has changed global/pg_control");
+    let undone = on(&target, "undo").success();
+    assert!(undone.stderr.contains("WARNING"), "{undone}");
+    assert_eq!(tree::diff(&before, &Tree::of(&target), &tree::is_own_state), [""; 0]);
+}
+
+/// A source that has gone to another timeline can never end the apply; an undo can.
+#[test]
+fn a_source_on_another_timeline_is_a_dead_end() {
+    let Pair { source, target } = Pair::shared(Major(17)).copy();
+    let before = Tree::of(&target);
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    kill_sealed(&plan, &target);
+    fs::write(source.path("standby.signal"), "").unwrap();
+    source.start();
+    source.promote();
+    source.checkpoint();
+    source.stop(crate::support::cluster::Stop::Fast);
+    assert_refused(&plan.apply(&[]), 6, "timeline");
+    let _ = on(&target, "undo").success();
+    assert_eq!(tree::diff(&before, &Tree::of(&target), &tree::is_own_state), [""; 0]);
+}
+
+/// What an orchestrator wrote meanwhile is kept aside, and overwritten.
+#[test]
+fn files_that_somebody_rewrote_meanwhile() {
+    let pair = Pair::shared(Major(13));
+    let Pair { source, target } = pair.copy();
+    let before = Tree::of(&target);
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    kill_sealed(&plan, &target);
+    fs::write(target.path("postgresql.conf"), "rewritten").unwrap();
+    let _ = plan.apply(&[]).success();
+    assert_eq!(fs::read(target.path("postgresql.conf")).unwrap(), fs::read(source.path("postgresql.conf")).unwrap());
+    // If it was rewritten before it was copied, that is what was there to be kept.
+    let original = fs::read(pair.target.path("postgresql.conf")).unwrap();
+    let _ = on(&target, "undo").success();
+    let restored = fs::read(target.path("postgresql.conf")).unwrap();
+    assert!(restored == original || restored == b"rewritten");
+    let other = |path: &std::path::Path| tree::is_own_state(path) || path.ends_with("postgresql.conf");
+    assert_eq!(tree::diff(&before, &Tree::of(&target), &other), [""; 0]);
+}
+
+/// What was kept goes with `clean`, and with it the way back; WAL that was never archived goes only by force.
+#[test]
+fn cleaning() {
+    let Pair { source, target } = Pair::shared(Major(19)).copy();
+    let segment = "000000010000000000000099";
+    fs::write(target.path(format!("pg_wal/archive_status/{segment}.ready")), "").unwrap();
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    let _ = plan.apply(&[]).success();
+    assert_refused(&on(&target, "clean"), 4, segment);
+    let _ = Outcome::of(pg_unfork(&["clean", "--force", "-D"]).arg(target.data())).success();
+    let left: Vec<_> = fs::read_dir(target.path(".pg_unfork")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["history"]);
+    assert_refused(&on(&target, "undo"), 4, "no apply has begun");
+    assert!(on(&target, "status").success().stdout.starts_with("untouched: "));
+    let again = on(&target, "clean").success();
+    assert!(again.stderr.contains("nothing to do"), "{again}");
+}
+
+/// Without what is kept there is no way back, and no need of room for it.
+#[test]
+fn no_undo() {
+    let Pair { source, target } = Pair::shared(Major(15)).copy();
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    let _ = plan.apply(&["--no-undo"]).success();
+    let kept = fs::read_dir(target.path(".pg_unfork/undo")).map_or(0, Iterator::count);
+    assert_eq!(kept, 0);
+    assert_refused(&on(&target, "undo"), 4, "--no-undo");
+}
