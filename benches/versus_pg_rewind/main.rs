@@ -48,17 +48,21 @@ enum Task {
     DryRun,
     /// `plan` and `apply` beside `pg_rewind`, each as durable as its default is.
     Durable,
+    /// The same, and `apply` keeps nothing for an undo, as `pg_rewind` does not.
+    NoUndo,
     /// The same with `-N` on both sides.
     NoSync,
 }
 
 /// One line of the result: what is done, and whether the source is a running server.
-const ROWS: [(Task, bool, &str); 5] = [
+const ROWS: [(Task, bool, &str); 7] = [
     (Task::DryRun, false, "plan : -n"),
     (Task::Durable, false, "plan, apply : pg_rewind"),
-    (Task::NoSync, false, "plan, apply -N : pg_rewind -N"),
+    (Task::NoUndo, false, "plan, apply --no-undo : pg_rewind"),
+    (Task::NoSync, false, "plan, apply --no-undo -N : pg_rewind -N"),
     (Task::DryRun, true, "plan : -n, live source"),
     (Task::Durable, true, "plan, apply : pg_rewind, live source"),
+    (Task::NoUndo, true, "plan, apply --no-undo : pg_rewind, live source"),
 ];
 
 /// Times pg_unfork beside stock pg_rewind.
@@ -178,7 +182,7 @@ fn pg_rewind(pair: &Pair, task: Task, target: &Path, source: &str) -> Result<Cos
     let mut command = pair.installation().command("pg_rewind");
     command.arg("-D").arg(target).arg(source).args(match task {
         Task::DryRun => Some("-n"),
-        Task::Durable => None,
+        Task::Durable | Task::NoUndo => None,
         Task::NoSync => Some("-N"),
     });
     measure(&mut command, &pair.log())
@@ -201,7 +205,11 @@ fn pg_unfork(pair: &Pair, task: Task, target: &Path, source: &str) -> Result<Cos
         return Ok(cost);
     }
     let mut command = program();
-    command.arg("apply").arg(&plan).args((task == Task::NoSync).then_some("-N"));
+    command.arg("apply").arg(&plan).args(match task {
+        Task::DryRun | Task::Durable => &[] as &[&str],
+        Task::NoUndo => &["--no-undo"],
+        Task::NoSync => &["--no-undo", "-N"],
+    });
     Ok(cost.then(measure(&mut command, &pair.log())?))
 }
 

@@ -17,9 +17,18 @@ const WINDOW: usize = 1 << 20;
 
 /// The bytes of a frame with this payload, of at most [`LARGEST_PAYLOAD`] bytes.
 pub(super) fn frame(payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&length), payload).to_le_bytes();
-    [&MAGIC[..], &length, &crc, payload].concat()
+    let mut bytes = Vec::with_capacity(HEADER + payload.len());
+    append_frame(&mut bytes, payload, &[]);
+    bytes
+}
+
+/// Appends a frame whose payload is in two parts.
+pub(super) fn append_frame(to: &mut Vec<u8>, head: &[u8], rest: &[u8]) {
+    let length = u32::try_from(head.len() + rest.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let crc = [head, rest].into_iter().fold(crc32c::crc32c(&length), crc32c::crc32c_append).to_le_bytes();
+    for part in [&MAGIC[..], &length, &crc, head, rest] {
+        to.extend_from_slice(part);
+    }
 }
 
 /// How a log ends.

@@ -3,12 +3,13 @@
 //! One log of frames in the state directory of each file system; a frame holds an [`ImageOf`] and the bytes. An image
 //! is durable before what it shows is changed.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{End, frame, read_frames};
-use crate::cluster::{Log, TargetStore};
+use super::frame::{End, append_frame, read_frames};
+use crate::cluster::{Log, PatchFile, TargetStore};
 use crate::error::{Context, Error, Result};
 use crate::types::ClusterPath;
 
@@ -34,9 +35,27 @@ struct ImageOf {
 #[derive(Default)]
 pub(super) struct Images {
     /// By the link of the root; none for the data directory.
-    logs: BTreeMap<Option<ClusterPath>, Box<dyn Log>>,
+    logs: BTreeMap<Option<ClusterPath>, Pending>,
     saved: BTreeSet<ImageOf>,
-    unsynced: BTreeSet<Option<ClusterPath>>,
+    /// The file that was read from last: blocks of one come one after the other.
+    open: Option<(u32, Box<dyn PatchFile>)>,
+    buffer: Vec<u8>,
+}
+
+/// A log, and what is to be appended to it.
+struct Pending {
+    log: Box<dyn Log>,
+    frames: Vec<u8>,
+    is_synced: bool,
+}
+
+impl Pending {
+    fn flush(&mut self) -> Result<()> {
+        self.log.append(&self.frames)?;
+        self.frames.clear();
+        self.is_synced = false;
+        Ok(())
+    }
 }
 
 impl Images {
@@ -51,7 +70,7 @@ impl Images {
                 Ok(())
             })?;
             log.truncate(whole(end)?)?;
-            images.logs.insert(root, log);
+            images.logs.insert(root, Pending { log, frames: Vec::new(), is_synced: true });
         }
         Ok(images)
     }
@@ -66,7 +85,6 @@ impl Images {
         length: u64,
     ) -> Result<()> {
         let mut done = 0;
-        let mut file = None;
         while done < length {
             let image = ImageOf { action, offset: offset + done };
             let part = (length - done).min(LARGEST);
@@ -74,38 +92,49 @@ impl Images {
             if self.saved.contains(&image) {
                 continue;
             }
-            let open = match file.take() {
-                Some(open) => open,
-                None => store.open_file(path)?,
-            };
-            let mut bytes = vec![0; usize::try_from(part).unwrap_or_default()];
-            let got = open.read_at(&mut bytes, image.offset)?;
-            bytes.truncate(got);
-            file = Some(open);
+            self.read(store, action, path, image.offset, part)?;
             let head = postcard::to_allocvec(&image).context(|| "cannot write a before-image".to_owned())?;
-            self.log(store, path)?.append(&frame(&[head, bytes].concat()))?;
+            let pending = pending(&mut self.logs, store, path)?;
+            append_frame(&mut pending.frames, &head, &self.buffer);
+            if pending.frames.len() as u64 >= LARGEST {
+                pending.flush()?;
+            }
             self.saved.insert(image);
         }
         Ok(())
     }
 
-    fn log(&mut self, store: &mut dyn TargetStore, path: &ClusterPath) -> Result<&mut Box<dyn Log>> {
-        let root = store.root_link(path);
-        self.unsynced.insert(root.clone());
-        match self.logs.entry(root) {
-            std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let log = store.open_log(Some(path), NAME, true)?;
-                Ok(entry.insert(log.ok_or_else(|| Error::failure("the before-images cannot be opened"))?))
-            }
-        }
+    /// Reads bytes of a file into the buffer, as far as it has them.
+    fn read(
+        &mut self,
+        store: &mut dyn TargetStore,
+        action: u32,
+        path: &ClusterPath,
+        offset: u64,
+        length: u64,
+    ) -> Result<()> {
+        let file = match self.open.take() {
+            Some((number, file)) if number == action => file,
+            _ => store.open_file(path)?,
+        };
+        self.buffer.resize(usize::try_from(length).unwrap_or_default(), 0);
+        let got = file.read_at(&mut self.buffer, offset)?;
+        self.buffer.truncate(got);
+        self.open = Some((action, file));
+        Ok(())
     }
 
     /// Makes durable what was saved since the last call.
     pub(super) fn sync(&mut self) -> Result<()> {
-        for root in std::mem::take(&mut self.unsynced) {
-            if let Some(log) = self.logs.get_mut(&root) {
-                log.sync()?;
+        // The file may be gone or another one by the next time.
+        self.open = None;
+        for pending in self.logs.values_mut() {
+            if !pending.frames.is_empty() {
+                pending.flush()?;
+            }
+            if !pending.is_synced {
+                pending.log.sync()?;
+                pending.is_synced = true;
             }
         }
         Ok(())
@@ -122,6 +151,22 @@ impl Images {
             whole(end)?;
         }
         Ok(())
+    }
+}
+
+/// The log of the file system that a path is on.
+fn pending<'a>(
+    logs: &'a mut BTreeMap<Option<ClusterPath>, Pending>,
+    store: &mut dyn TargetStore,
+    path: &ClusterPath,
+) -> Result<&'a mut Pending> {
+    match logs.entry(store.root_link(path)) {
+        Entry::Occupied(entry) => Ok(entry.into_mut()),
+        Entry::Vacant(entry) => {
+            let log = store.open_log(Some(path), NAME, true)?;
+            let log = log.ok_or_else(|| Error::failure("the before-images cannot be opened"))?;
+            Ok(entry.insert(Pending { log, frames: Vec::new(), is_synced: true }))
+        }
     }
 }
 

@@ -321,10 +321,8 @@ struct Current<'a> {
     file: OpenTarget,
     /// The end of what was written.
     end: u64,
-    /// Pieces that are written but for the last, which is `piece`.
-    whole: Vec<Copied>,
-    /// The piece that is being written.
-    piece: Option<Copied>,
+    /// What is written.
+    done: Done,
 }
 
 enum OpenTarget {
@@ -341,56 +339,83 @@ impl Current<'_> {
             OpenTarget::Gone => None,
         }
     }
-
-    /// The bytes that were just written at `offset`, as part of the current piece.
-    fn wrote(&mut self, data: &[u8]) {
-        if let Some(piece) = &mut self.piece {
-            piece.bytes += data.len() as u64;
-            piece.crc = crc32c::crc32c_append(u32::from_le_bytes(piece.crc), data).to_le_bytes();
-        }
-    }
-
-    /// Takes what the kernel has copied into account.
-    fn copied(&mut self, offset: u64, length: u64) -> Result<()> {
-        let mut buffer = vec![0; 256 << 10];
-        let mut done = 0;
-        while done < length {
-            let wanted = usize::try_from(length - done).unwrap_or(buffer.len()).min(buffer.len());
-            let part = buffer.get_mut(..wanted).unwrap_or_default();
-            let got = match self.file() {
-                Some(file) => file.read_at(part, offset + done)?,
-                None => 0,
-            };
-            if got == 0 {
-                return Err(Error::failure(format!("{} is shorter than what was copied", self.action.path)));
-            }
-            self.wrote(buffer.get(..got).unwrap_or_default());
-            done += got as u64;
-        }
-        Ok(())
-    }
-
-    /// Ends the current piece.
-    fn end_piece(&mut self, asked: Option<u64>) {
-        let Some(piece) = self.piece.take() else { return };
-        let whole = asked.is_some_and(|asked| asked == piece.bytes);
-        match self.whole.last_mut() {
-            // A piece that came short stands alone, so that each of the others is known to be whole.
-            Some(last) if whole && last.first + last.count == piece.first && !last.gone && last.count > 0 => {
-                let crc = combine(last.crc, piece.crc, piece.bytes);
-                last.count += 1;
-                last.bytes += piece.bytes;
-                last.crc = crc;
-            }
-            _ => self.whole.push(piece),
-        }
-    }
 }
 
-/// CRC-32C of two stretches, one after the other.
-fn combine(first: [u8; 4], second: [u8; 4], second_length: u64) -> [u8; 4] {
-    let length = usize::try_from(second_length).unwrap_or(usize::MAX);
-    crc32c::crc32c_combine(u32::from_le_bytes(first), u32::from_le_bytes(second), length).to_le_bytes()
+/// The pieces of a file that are written, as the journal will have them.
+#[derive(Default)]
+struct Done {
+    records: Vec<Copied>,
+    /// The record that grows piece by piece; its bytes and sum are those of the piece that is being written, too.
+    growing: Option<Copied>,
+    /// Bytes and sum of `growing` before that piece, where one is being written.
+    before_piece: Option<(u64, u32)>,
+}
+
+impl Done {
+    /// A piece begins, or begins again.
+    fn begin(&mut self, action: u32, piece: u32) {
+        if let (Some((bytes, crc)), Some(growing)) = (self.before_piece, &mut self.growing) {
+            (growing.bytes, growing.crc) = (bytes, crc.to_le_bytes());
+            return;
+        }
+        if self.growing.as_ref().is_none_or(|growing| growing.first + growing.count != piece) {
+            self.records.extend(self.growing.take());
+        }
+        let fresh = Copied { action, first: piece, count: 0, bytes: 0, crc: [0; 4], gone: false };
+        let growing = self.growing.get_or_insert(fresh);
+        self.before_piece = Some((growing.bytes, u32::from_le_bytes(growing.crc)));
+    }
+
+    /// The sum so far.
+    fn crc(&self) -> u32 {
+        self.growing.as_ref().map_or(0, |growing| u32::from_le_bytes(growing.crc))
+    }
+
+    /// So many more bytes were written, with which the sum is this.
+    fn wrote(&mut self, bytes: u64, crc: u32) {
+        if let Some(growing) = &mut self.growing {
+            growing.bytes += bytes;
+            growing.crc = crc.to_le_bytes();
+        }
+    }
+
+    /// The piece, of which so many bytes were asked, ends. One that came short stands alone, so that each of the
+    /// others is known to be whole.
+    fn end(&mut self, asked: Option<u64>) {
+        let (Some((bytes, crc)), Some(mut growing)) = (self.before_piece.take(), self.growing.take()) else { return };
+        let length = growing.bytes - bytes;
+        if asked == Some(length) || growing.count == 0 {
+            growing.count += 1;
+            if asked == Some(length) {
+                self.growing = Some(growing);
+            } else {
+                self.records.push(growing);
+            }
+            return;
+        }
+        let shifted = crc32c::crc32c_combine(crc, 0, usize::try_from(length).unwrap_or(usize::MAX));
+        let alone = u32::from_le_bytes(growing.crc) ^ shifted;
+        let (action, piece) = (growing.action, growing.first + growing.count);
+        self.records.push(Copied { bytes, crc: crc.to_le_bytes(), ..growing });
+        self.records.push(Copied {
+            action,
+            first: piece,
+            count: 1,
+            bytes: length,
+            crc: alone.to_le_bytes(),
+            gone: false,
+        });
+    }
+
+    /// All pieces that are whole.
+    fn take(&mut self) -> Vec<Copied> {
+        if let (Some((bytes, crc)), Some(growing)) = (self.before_piece.take(), &mut self.growing) {
+            (growing.bytes, growing.crc) = (bytes, crc.to_le_bytes());
+        }
+        let growing = self.growing.take().filter(|growing| growing.count > 0);
+        self.records.extend(growing);
+        std::mem::take(&mut self.records)
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -400,7 +425,7 @@ impl<'a> Writer<'a> {
         if index != self.next || index >= self.batch.requests.len() {
             let asked = self.batch.requests.get(self.next).and_then(|request| request.length);
             if let Some(current) = &mut self.current {
-                current.end_piece(asked);
+                current.done.end(asked);
             }
         }
         let action = self.batch.pieces.get(index).map(|piece| piece.action);
@@ -414,7 +439,7 @@ impl<'a> Writer<'a> {
 
     /// Ends the current file.
     fn finish(&mut self) -> Result<()> {
-        let Some(current) = self.current.take() else { return Ok(()) };
+        let Some(mut current) = self.current.take() else { return Ok(()) };
         let is_last = self.batch.pieces.get(self.next).is_some_and(|piece| piece.is_last);
         let planned = size(&current.action.source);
         match current.file {
@@ -428,19 +453,19 @@ impl<'a> Writer<'a> {
             OpenTarget::New(file) => file.commit(Durability::Later)?,
             OpenTarget::Patched(_) | OpenTarget::Gone => {}
         }
-        self.done.extend(current.whole);
+        self.done.extend(current.done.take());
         Ok(())
     }
 
     /// Gives up the file that is not complete, and says what is done.
     fn leave(&mut self) -> Vec<Copied> {
-        if let Some(current) = self.current.take() {
+        if let Some(mut current) = self.current.take() {
             let kept = match current.file {
                 OpenTarget::New(file) => file.pause().is_ok(),
                 OpenTarget::Patched(_) | OpenTarget::Gone => true,
             };
             if kept {
-                self.done.extend(current.whole);
+                self.done.extend(current.done.take());
             }
         }
         std::mem::take(&mut self.done).into_iter().filter(|copied| copied.action != u32::MAX).collect()
@@ -464,19 +489,11 @@ impl<'a> Writer<'a> {
                 _ if self.live && self.store.entry(path)?.is_none() => OpenTarget::Gone,
                 _ => OpenTarget::Patched(self.store.open_file(path)?),
             };
-            self.current =
-                Some(Current { action: piece.action, file, end: request.offset, whole: Vec::new(), piece: None });
+            self.current = Some(Current { action: piece.action, file, end: request.offset, done: Done::default() });
         }
         let current = self.current.as_mut().ok_or_else(|| Error::failure("no file is open"))?;
-        if current.piece.is_none() || offset == request.offset {
-            current.piece = Some(Copied {
-                action: piece.number.unwrap_or(u32::MAX),
-                first: piece.piece,
-                count: 1,
-                bytes: 0,
-                crc: [0; 4],
-                gone: false,
-            });
+        if current.done.before_piece.is_none() || offset == request.offset {
+            current.done.begin(piece.number.unwrap_or(u32::MAX), piece.piece);
         }
         Ok(current)
     }
@@ -510,7 +527,8 @@ impl Sink for Writer<'_> {
         let current = self.open(index, offset)?;
         if let Some(file) = current.file() {
             file.write_at(data, offset)?;
-            current.wrote(data);
+            let crc = crc32c::crc32c_append(current.done.crc(), data);
+            current.done.wrote(data.len() as u64, crc);
         }
         self.wrote(end, data.len() as u64);
         Ok(())
@@ -519,11 +537,12 @@ impl Sink for Writer<'_> {
     fn file(&mut self, index: usize, source: BorrowedFd<'_>) -> Result<()> {
         let (offset, length) = self.request(index)?;
         let current = self.open(index, offset)?;
-        let copied = match current.file() {
-            Some(file) => file.copy_from(source, offset, length.unwrap_or(u64::MAX - offset))?,
-            None => 0,
+        let so_far = current.done.crc();
+        let (copied, crc) = match current.file() {
+            Some(file) => file.copy_from(source, offset, length.unwrap_or(u64::MAX - offset), so_far)?,
+            None => (0, so_far),
         };
-        current.copied(offset, copied)?;
+        current.done.wrote(copied, crc);
         if !self.live && length.is_some_and(|length| copied != length) {
             return Err(Error::failure(format!("the source's file ended after {} bytes", offset + copied)));
         }
@@ -557,9 +576,52 @@ impl Sink for Writer<'_> {
             crc: [0; 4],
             gone: true,
         };
-        let mut whole = self.current.take().map(|current| current.whole).unwrap_or_default();
-        whole.push(copied);
-        self.current = Some(Current { action: piece.action, file: OpenTarget::Gone, end: 0, whole, piece: None });
+        let mut records = self.current.take().map(|mut current| current.done.take()).unwrap_or_default();
+        records.push(copied);
+        let done = Done { records, ..Done::default() };
+        self.current = Some(Current { action: piece.action, file: OpenTarget::Gone, end: 0, done });
         self.store.remove(path).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Writes pieces `(asked, got)` one after the other; `(first, count, bytes)` of each record, whose sums must be
+    /// those of what was written.
+    fn records(pieces: &[(Option<u64>, &[u8])]) -> Vec<(u32, u32, u64)> {
+        let mut done = Done::default();
+        for (number, (asked, got)) in pieces.iter().enumerate() {
+            // Begun twice: a connection was lost in between.
+            for _ in 0..2 {
+                done.begin(7, u32::try_from(number).unwrap());
+                for byte in got.chunks(1) {
+                    done.wrote(1, crc32c::crc32c_append(done.crc(), byte));
+                }
+            }
+            done.end(*asked);
+        }
+        done.begin(7, u32::try_from(pieces.len()).unwrap());
+        done.wrote(3, 12345);
+        let records = done.take();
+        for record in &records {
+            let from = record.first as usize;
+            let written: Vec<u8> =
+                pieces.iter().skip(from).take(record.count as usize).flat_map(|(_, got)| got.to_vec()).collect();
+            assert_eq!(u32::from_le_bytes(record.crc), crc32c::crc32c(&written), "{record:?}");
+        }
+        records.into_iter().map(|record| (record.first, record.count, record.bytes)).collect()
+    }
+
+    #[test]
+    fn whole_pieces_share_a_record_and_short_ones_stand_alone() {
+        let whole = |bytes: &'static [u8]| (Some(bytes.len() as u64), bytes);
+        assert_eq!(records(&[]), []);
+        assert_eq!(records(&[whole(b"abc"), whole(b"de"), whole(b"f")]), [(0, 3, 6)]);
+        assert_eq!(records(&[whole(b"abc"), (Some(5), b"de"), whole(b"f")]), [(0, 1, 3), (1, 1, 2), (2, 1, 1)]);
+        assert_eq!(records(&[(Some(5), b""), whole(b"f"), (None, b"ghi")]), [(0, 1, 0), (1, 1, 1), (2, 1, 3)]);
+        assert_eq!(records(&[(None, b"abc")]), [(0, 1, 3)]);
     }
 }

@@ -225,12 +225,13 @@ pub trait PatchFile: ReadAt {
     /// When not all of it can be written.
     fn write_at(&mut self, data: &[u8], offset: u64) -> Result<()>;
 
-    /// Copies up to `length` bytes at the same `offset` from `source`, inside the kernel where
-    /// it can. Gives how many there were: fewer where the source ends.
+    /// Copies up to `length` bytes at the same `offset` from `source`, long stretches inside the kernel
+    /// where it can. Gives how many there were, fewer where the source ends, and the CRC-32C of what `crc` is of
+    /// with them appended.
     ///
     /// # Errors
     /// When reading or writing fails.
-    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64) -> Result<u64>;
+    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64, crc: u32) -> Result<(u64, u32)>;
 }
 
 /// When a change must be durable.

@@ -6,9 +6,14 @@ use rustix::fs::{SeekFrom, copy_file_range, fstat, ftruncate, seek};
 use rustix::io::{Errno, pread, pwrite};
 
 use super::beneath::OsResult;
+use super::read::read_full;
 
 /// Bytes moved at a time where the kernel cannot copy by itself.
 const PIECE: usize = 64 << 10;
+/// Bytes up to which a copy goes through a buffer.
+const BUFFERED: u64 = 128 << 10;
+/// Bytes read at a time to be summed: what stays in a core's cache.
+const SUMMED_AT_ONCE: u64 = 256 << 10;
 /// Bytes asked of the kernel at a time.
 const KERNEL_PIECE: u64 = 64 << 20;
 
@@ -32,6 +37,43 @@ pub(super) fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, offset: u64, 
         }
     }
     Ok(done)
+}
+
+/// As [`copy_range`], and appends what was copied to the CRC-32C.
+pub(super) fn copy_summed(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    offset: u64,
+    length: u64,
+    crc: u32,
+) -> OsResult<(u64, u32)> {
+    // What fits into a buffer is not worth asking for holes, and is at hand for the sum.
+    if length <= BUFFERED {
+        let mut buffer = vec![0; usize::try_from(length).unwrap_or_default()];
+        let got = read_full(from, &mut buffer, offset)?;
+        let bytes = buffer.get(..got).unwrap_or_default();
+        write_all(to, bytes, offset)?;
+        return Ok((got as u64, crc32c::crc32c_append(crc, bytes)));
+    }
+    let copied = copy_range(from, to, offset, length)?;
+    Ok((copied, sum(to, offset, copied, crc)?))
+}
+
+/// The CRC-32C with a stretch of a file appended, which is there.
+fn sum(file: BorrowedFd<'_>, offset: u64, length: u64, mut crc: u32) -> OsResult<u32> {
+    let mut buffer = vec![0; usize::try_from(length.min(SUMMED_AT_ONCE)).unwrap_or_default()];
+    let mut done = 0;
+    while done < length {
+        let wanted = usize::try_from(length - done).unwrap_or(buffer.len()).min(buffer.len());
+        let part = buffer.get_mut(..wanted).unwrap_or_default();
+        let got = read_full(file, part, offset + done)?;
+        if got == 0 {
+            return Err(Errno::IO);
+        }
+        crc = crc32c::crc32c_append(crc, part.get(..got).unwrap_or_default());
+        done += got as u64;
+    }
+    Ok(crc)
 }
 
 fn size_of(file: BorrowedFd<'_>) -> OsResult<u64> {

@@ -9,7 +9,7 @@ use rustix::fs::{self, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
 use super::beneath::{OsResult, open_beneath, open_parent};
-use super::copy::{copy_range, write_all};
+use super::copy::{copy_range, copy_summed, write_all};
 use super::durable::Changes;
 use super::place::{Place, io_error};
 use super::read::read_full;
@@ -28,8 +28,8 @@ impl PatchFile for OpenFile {
         write_all(self.file.as_fd(), data, offset).map_err(|error| io_error("write", &self.path, error))
     }
 
-    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64) -> Result<u64> {
-        copy_range(source, self.file.as_fd(), offset, length).map_err(|error| io_error("copy", &self.path, error))
+    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64, crc: u32) -> Result<(u64, u32)> {
+        copy_summed(source, self.file.as_fd(), offset, length, crc).map_err(|error| io_error("copy", &self.path, error))
     }
 }
 
@@ -73,8 +73,8 @@ impl PatchFile for Draft {
         write_all(self.file.as_fd(), data, offset).map_err(|error| io_error("write", &self.path, error))
     }
 
-    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64) -> Result<u64> {
-        copy_range(source, self.file.as_fd(), offset, length).map_err(|error| io_error("copy", &self.path, error))
+    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64, crc: u32) -> Result<(u64, u32)> {
+        copy_summed(source, self.file.as_fd(), offset, length, crc).map_err(|error| io_error("copy", &self.path, error))
     }
 }
 

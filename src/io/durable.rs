@@ -1,12 +1,14 @@
 //! Making changes durable.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs;
 
+use super::beneath::OsResult;
 use super::place::{Place, io_error};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
 use crate::types::ClusterPath;
 
@@ -74,16 +76,40 @@ fn sync_file_systems(changed: &BTreeMap<ClusterPath, Place>) -> Result<()> {
     Ok(())
 }
 
+/// Files that are synced at a time: a journaling file system writes its journal once for all of them.
+const AT_A_TIME: usize = 8;
+
 /// First the files, then the directories that hold them.
 fn sync_each(changed: &BTreeMap<ClusterPath, Place>, progress: &dyn Progress) -> Result<()> {
-    let mut parents = BTreeMap::new();
-    for (path, place) in changed {
-        place.sync().map_err(|error| io_error("sync", path, error))?;
-        parents.insert(path.parent(), (path, place.parent()));
-        progress.advance(1);
+    let files: Vec<_> = changed.iter().collect();
+    for part in files.chunks(256) {
+        sync_together(part, "sync", Place::sync)?;
+        progress.advance(part.len() as u64);
     }
-    for (path, parent) in parents.values() {
-        parent.sync().map_err(|error| io_error("sync the directory of", path, error))?;
-    }
-    Ok(())
+    let parents: BTreeMap<_, _> = changed.iter().map(|(path, place)| (path.parent(), (path, place))).collect();
+    let parents: Vec<_> = parents.into_values().collect();
+    sync_together(&parents, "sync the directory of", |place| place.parent().sync())
+}
+
+/// Syncs several at a time; gives the first failure.
+fn sync_together(
+    places: &[(&ClusterPath, &Place)],
+    what: &str,
+    sync: impl Fn(&Place) -> OsResult<()> + Sync,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some((path, place)) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
+            sync(place).map_err(|error| io_error(what, path, error))?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..AT_A_TIME.min(places.len())).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let others = threads.into_iter().map(|thread| {
+            thread.join().unwrap_or_else(|_| Err(Error::failure("a thread that made files durable has died")))
+        });
+        others.fold(own, Result::and)
+    })
 }

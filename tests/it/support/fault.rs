@@ -201,10 +201,10 @@ impl<T: PatchFile + ?Sized> PatchFile for Trapped<T> {
             Part::Half => self.inner.write_at(&data[..data.len() / 2], offset).and(Err(died())),
         }
     }
-    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64) -> Result<u64> {
+    fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64, crc: u32) -> Result<(u64, u32)> {
         match self.trap.step()? {
-            Part::All => self.inner.copy_from(source, offset, length),
-            Part::Half => self.inner.copy_from(source, offset, length.min(8192) / 2).and(Err(died())),
+            Part::All => self.inner.copy_from(source, offset, length, crc),
+            Part::Half => self.inner.copy_from(source, offset, length.min(8192) / 2, crc).and(Err(died())),
         }
     }
 }
