@@ -145,6 +145,8 @@ impl State {
         };
         match () {
             () if found == self.header.before && (journal.undoing || journal.undone) => Condition::Undone,
+            // Somebody lifted the seal by hand, whatever had been changed by then.
+            () if found == self.header.before && journal.sealed => Condition::Tampered,
             () if found == self.header.before => Condition::Prepared,
             () if found == self.header.sealed && journal.undoing => Condition::Undoing,
             () if found == self.header.sealed => Condition::Applying,
@@ -222,6 +224,8 @@ mod tests {
             (journal(false, None, false, false), "other", Superseded),
             (journal(true, None, false, false), "sealed", Applying),
             (journal(true, None, false, false), "other", Tampered),
+            (journal(true, None, false, false), "before", Tampered),
+            (journal(true, Some("final"), false, false), "before", Tampered),
             (journal(true, Some("final"), false, false), "sealed", Applying),
             (journal(true, Some("final"), false, false), "final", Applied),
             (journal(true, Some("final"), false, false), "other", Superseded),
