@@ -7,7 +7,10 @@ use std::os::fd::BorrowedFd;
 
 use super::images::Images;
 use super::journal::{Copied, PIECE, PhaseDone, Record, Writer as Journal, pieces};
-use crate::cluster::{Durability, NewFile, PatchFile, Request, Sink, Source, SourceKind, TargetStore};
+use crate::cluster::{
+    Durability, FileEntry, FileKind, NewFile, PatchFile, Request, SMALL_FILE_LIMIT, Sink, Source, SourceKind,
+    TargetStore,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Interrupt;
 use crate::manifest::{Action, ActionKind, Manifest, PathState, Phase, WalPlace};
@@ -143,10 +146,16 @@ impl Units<'_> {
         let manifest = self.manifest;
         let settings = numbered(manifest)
             .filter(|(_, action)| action.kind == ActionKind::CopyFile && is_setting(&action.path))
+            .filter(|(_, action)| size(&action.source) <= SMALL_FILE_LIMIT)
             .filter(|(number, _)| self.journal.journal().has(*number, 0));
         let mut rewritten = Vec::new();
         for (number, action) in settings.collect::<Vec<_>>() {
             let Some(copied) = self.journal.journal().record_of(number, 0) else { continue };
+            // What has grown that large is a log.
+            if matches!(self.store.entry(&action.path)?, Some(FileEntry { kind: FileKind::File { size, .. }, .. }) if size > SMALL_FILE_LIMIT)
+            {
+                continue;
+            }
             let found = self.store.read_small(&action.path)?;
             let as_copied = found.as_ref().is_some_and(|found| {
                 found.len() as u64 == copied.bytes && crc32c::crc32c(found).to_le_bytes() == copied.crc
