@@ -1,8 +1,10 @@
 //! Dropping what is kept for an undo, once nobody wants one.
 
-use super::state::{Condition, State, path_of};
+use super::seal::KEPT_CONTROL;
+use super::state::{Condition, State, control_path, path_of};
 use crate::cluster::TargetStore;
 use crate::error::{Error, Result};
+use crate::format::ControlFile;
 use crate::manifest::{Manifest, Verdict};
 
 /// WAL that was not archived yet when an apply removed or replaced it: its segments, by name.
@@ -24,13 +26,14 @@ pub fn unarchived_wal(manifest: &Manifest) -> Vec<String> {
 /// # Errors
 /// [`crate::error::ErrorKind::Precondition`] while an apply or an undo is under way, or where un-archived WAL would go.
 pub fn clean(store: &mut dyn TargetStore, control: &[u8], manifest: Option<&Manifest>, force: bool) -> Result<bool> {
-    let Some(state) = State::read(store)? else { return Ok(false) };
+    let Some(state) = State::read(store)? else { return clean_rest(store, control) };
     let condition = state.condition(control);
     if matches!(condition, Condition::Applying | Condition::Undoing | Condition::Tampered) {
         return Err(Error::precondition("an apply or an undo is under way; what is kept is needed")
             .hint("finish it (pg_unfork apply -D) or take it back (pg_unfork undo -D) first"));
     }
-    let unarchived = manifest.filter(|_| state.header.undo && condition != Condition::Undone).map(unarchived_wal);
+    let kept = store.is_kept(&control_path()?, KEPT_CONTROL)?;
+    let unarchived = manifest.filter(|_| kept && condition != Condition::Undone).map(unarchived_wal);
     if let Some(segments) = unarchived.filter(|segments| !segments.is_empty() && !force) {
         return Err(Error::precondition(format!(
             "WAL of the target that was never archived would go: {}",
@@ -38,11 +41,31 @@ pub fn clean(store: &mut dyn TargetStore, control: &[u8], manifest: Option<&Mani
         ))
         .hint("copy it from .pg_unfork/undo if anybody needs it, then clean with --force"));
     }
+    drop_all(store)?;
+    Ok(true)
+}
+
+/// Ends a clean, or a beginning apply, that died: without the state the rest means nothing.
+fn clean_rest(store: &mut dyn TargetStore, control: &[u8]) -> Result<bool> {
+    if store.entry(&path_of("manifest.json")?)?.is_none() {
+        return Ok(false);
+    }
+    if ControlFile::parse(control).is_ok_and(|control| control.is_sealed()) {
+        return Err(Error::precondition("the target is sealed, and what the apply noted in .pg_unfork is gone")
+            .hint("what is left there may be all that is left of the target's data: copy it, then make the target anew from a base backup"));
+    }
+    drop_all(store)?;
+    Ok(true)
+}
+
+/// First goes, durably, the file without which the others mean nothing: an undo must not find the state without what
+/// was kept.
+fn drop_all(store: &mut dyn TargetStore) -> Result<()> {
+    store.remove(&path_of("state.json")?)?;
+    store.sync(&crate::progress::Silent)?;
     store.drop_kept()?;
-    // First the file without which the others mean nothing.
-    for name in ["state.json", "journal", "manifest.json", "pg_control.before"] {
+    for name in ["journal", "pg_control.before", "manifest.json"] {
         store.remove(&path_of(name)?)?;
     }
-    store.sync(&crate::progress::Silent)?;
-    Ok(true)
+    store.sync(&crate::progress::Silent)
 }

@@ -40,10 +40,7 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, journal: &mut Journal, byte
         end.lsn = whole_records(context, &end)?;
     }
     context.progress.end();
-    let written = ["backup_label", "postgresql.auto.conf", "standby.signal"];
-    let written = written.iter().take(if manifest.recovery.is_some() { written.len() } else { 1 });
-    let written = written.map(|name| ClusterPath::new(name.as_bytes())).collect::<std::result::Result<Vec<_>, _>>();
-    protect(context, journal, &written.context(|| "no such name".to_owned())?)?;
+    protect(context, journal, &last_paths(manifest)?)?;
     if let Some(recovery) = &manifest.recovery {
         write_recovery(context.store, recovery)?;
     }
@@ -64,6 +61,14 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, journal: &mut Journal, byte
     journal.write(vec![Record::Finishing { sha256: sha256(control.as_bytes()) }])?;
     write_file(context.store, &control_path()?, control.as_bytes(), Durability::Now)?;
     Ok(standby)
+}
+
+/// What the last steps write besides WAL and the control file.
+pub(super) fn last_paths(manifest: &Manifest) -> Result<Vec<ClusterPath>> {
+    let names = ["backup_label", "postgresql.auto.conf", "standby.signal"];
+    let names = names.iter().take(if manifest.recovery.is_some() { names.len() } else { 1 });
+    let paths = names.map(|name| ClusterPath::new(name.as_bytes())).collect::<std::result::Result<Vec<_>, _>>();
+    paths.context(|| "no such name".to_owned())
 }
 
 /// The source's end as it is now. A stopped source must not have moved; a live one must still be on

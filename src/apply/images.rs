@@ -140,6 +140,19 @@ impl Images {
         Ok(())
     }
 
+    /// The actions that there are images of; looks at all images, and changes nothing.
+    ///
+    /// # Errors
+    /// When one is damaged.
+    pub(super) fn actions(store: &mut dyn TargetStore) -> Result<BTreeSet<u32>> {
+        let mut actions = BTreeSet::new();
+        Self::each(store, &mut |_, action, _, _| {
+            actions.insert(action);
+            Ok(())
+        })?;
+        Ok(actions)
+    }
+
     /// Shows each image to `visit`: action, offset, bytes.
     pub(super) fn each(store: &mut dyn TargetStore, visit: &mut Visit<'_>) -> Result<()> {
         for root in store.roots() {
@@ -185,7 +198,7 @@ fn whole(end: End) -> Result<u64> {
         End::Whole { length } | End::Torn { length } => Ok(length),
         End::Damaged { offset } => {
             Err(Error::failure(format!("the before-images ({NAME}) are damaged at byte {offset}")).hint(
-                "what was overwritten cannot all be put back; go on with the apply, or make the target anew from a base backup",
+                "what was overwritten cannot all be put back: go on without a way back (pg_unfork apply --no-undo), or make the target anew from a base backup",
             ))
         }
     }

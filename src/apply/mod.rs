@@ -12,6 +12,7 @@ mod frame;
 mod history;
 mod images;
 mod journal;
+mod kept;
 mod seal;
 mod space;
 mod stale;
@@ -208,7 +209,15 @@ fn note_event(context: &mut ApplyContext<'_>, event: &str, error: Option<&Error>
 /// Goes on with an apply that has begun: the target is sealed.
 fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
     state.journal()?;
-    context.options.undo = state.header.undo;
+    let header = state::Header {
+        undo: state.header.undo && context.options.undo,
+        durable: state.header.durable && context.options.durable,
+        ..state.header.clone()
+    };
+    if header != state.header {
+        header.write(context.store)?;
+    }
+    context.options.undo = header.undo;
     stale::check_source(context.manifest, context.source).map_err(|error| {
         if error.kind() == ErrorKind::Stale { error.with_kind(ErrorKind::DeadEnd).hint(UNDO) } else { error }
     })?;

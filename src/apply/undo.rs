@@ -3,9 +3,10 @@
 //! Works from the plan and from what was kept, needs no source, and can die anywhere, too: nothing that is kept
 //! is dropped before everything is back.
 
-use super::finish::kept_extra;
+use super::finish::{kept_extra, last_paths};
 use super::images::Images;
 use super::journal::Record;
+use super::kept::check_kept;
 use super::seal::{KEPT_CONTROL, write_file};
 use super::state::{Condition, State, control_path, open_journal, path_of, sha256};
 use super::units::{numbered, size};
@@ -89,6 +90,8 @@ pub fn undo(context: UndoContext<'_>) -> Result<Undone> {
         return Err(Error::precondition("the apply kept nothing to undo it with (--no-undo)")
             .hint("finish it: pg_unfork apply"));
     }
+    let nothing = Journal::default();
+    check_kept(context.store, context.manifest, state.journal.as_ref().unwrap_or(&nothing))?;
     let outcome = note_event(&mut context, "undo", None).and_then(|()| restore(&mut context, &state, &control));
     let outcome = outcome.map_err(|error| {
         error.with_kind(ErrorKind::Incomplete).hint("the target is sealed; run the undo again to go on with it")
@@ -142,11 +145,23 @@ fn original_control(context: &mut UndoContext<'_>, state: &State) -> Result<Cont
 
 /// Notes that an undo begins; gives what the apply has noted.
 fn begin(context: &mut UndoContext<'_>, state: &State) -> Result<Journal> {
-    let Ok(journal) = &state.journal else { return Ok(Journal::default()) };
+    let Ok(journal) = &state.journal else { return presumed(context.manifest) };
     if !journal.undoing {
         open_journal(context.store)?.write(vec![Record::Undoing])?;
     }
     Ok(journal.clone())
+}
+
+/// What must be presumed of the last steps where the journal does not tell: what they write was not there before, else
+/// the plan would have an action for it. A `backup_label` that stays would lead recovery astray.
+fn presumed(manifest: &Manifest) -> Result<Journal> {
+    let mut journal = Journal::default();
+    for path in last_paths(manifest)? {
+        if manifest.actions.iter().all(|action| action.path != path) {
+            journal.extras.insert(path.as_bytes().to_vec(), false);
+        }
+    }
+    Ok(journal)
 }
 
 fn drop_kept(context: &mut UndoContext<'_>) -> Result<()> {
@@ -157,9 +172,8 @@ fn drop_kept(context: &mut UndoContext<'_>) -> Result<()> {
 fn extras(context: &mut UndoContext<'_>, journal: &Journal) -> Result<()> {
     for (path, existed) in &journal.extras {
         let path = ClusterPath::new(path).context(|| "no such name".to_owned())?;
-        if *existed {
-            context.store.put_back(&path, &kept_extra(&path))?;
-        } else {
+        let kept = context.store.put_back(&path, &kept_extra(&path))?;
+        if !*existed && !kept {
             context.store.remove(&path)?;
         }
     }

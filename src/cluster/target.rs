@@ -121,6 +121,12 @@ pub trait TargetStore {
     /// When it cannot be kept.
     fn keep(&mut self, path: &ClusterPath, name: &str) -> Result<()>;
 
+    /// Whether something is kept of `path` under this name.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn is_kept(&self, path: &ClusterPath, name: &str) -> Result<bool>;
+
     /// Makes durable what was kept since the last call.
     ///
     /// # Errors

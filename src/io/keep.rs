@@ -36,6 +36,11 @@ fn exists(root: BorrowedFd<'_>, path: &Path) -> OsResult<bool> {
     }
 }
 
+/// Whether anything is kept under `name`.
+pub(super) fn is_kept(root: BorrowedFd<'_>, name: &str) -> OsResult<bool> {
+    Ok(exists(root, &kept(name))? || exists(root, &copied(name))?)
+}
+
 /// Makes the directory where things are kept.
 pub(super) fn make_undo_directory(root: BorrowedFd<'_>) -> OsResult<()> {
     make_directory(root, Path::new(STATE_DIRECTORY), 0o700)?;
@@ -49,7 +54,7 @@ pub(super) fn keep(place: &Place, name: &str) -> OsResult<()> {
     if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
         return Ok(());
     }
-    if exists(root, &kept(name))? || exists(root, &copied(name))? {
+    if is_kept(root, name)? {
         return Ok(());
     }
     match link(root, &place.rest, &kept(name)) {
@@ -124,6 +129,11 @@ pub(super) fn keep_directory(place: &Place, name: &str) -> OsResult<bool> {
         Ok(()) => Ok(true),
         // In use as a mount point.
         Err(Errno::BUSY) => Ok(false),
+        // On a file system that is mounted below the root. An undo makes it again.
+        Err(Errno::XDEV) => {
+            let (parent, name) = open_parent(root, &place.rest)?;
+            fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).map(|()| true)
+        }
         Err(error) => Err(error),
     }
 }

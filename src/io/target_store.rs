@@ -182,6 +182,17 @@ impl DirectoryStore {
         Ok((file, name))
     }
 
+    /// Clears the state directory of a root, durably: what came back after a crash would be taken for what the next apply
+    /// has kept.
+    fn clear(&self, root: &Arc<OwnedFd>, spare: &[&str]) -> OsResult<()> {
+        keep::clear_state(root.as_fd(), spare)?;
+        if !self.changes.wanted() {
+            return Ok(());
+        }
+        Place { root: Arc::clone(root), rest: PathBuf::from(STATE_DIRECTORY) }.sync()?;
+        fs::fsync(&**root)
+    }
+
     fn make_state_directory(&self, root: &Arc<OwnedFd>) -> OsResult<()> {
         let made = make_directory(root.as_fd(), Path::new(STATE_DIRECTORY), 0o700)?;
         if made && self.changes.wanted() { fs::fsync(&**root) } else { Ok(()) }
@@ -358,6 +369,11 @@ impl TargetStore for DirectoryStore {
         Ok(())
     }
 
+    fn is_kept(&self, path: &ClusterPath, name: &str) -> Result<bool> {
+        keep::is_kept(self.place(path).root.as_fd(), name)
+            .map_err(|error| io_error("look at what is kept of", path, error))
+    }
+
     fn sync_kept(&mut self) -> Result<()> {
         for root in std::mem::take(&mut self.kept_in).into_values().filter(|_| self.changes.wanted()) {
             for directory in [keep::undo_directory(), PathBuf::from(STATE_DIRECTORY)] {
@@ -408,8 +424,9 @@ impl TargetStore for DirectoryStore {
             opened => opened.map_err(fail)?,
         };
         if create && self.changes.wanted() {
-            let place = Place { root, rest: path };
-            place.parent().sync().map_err(fail)?;
+            // The directory's own name must be as durable as the names in it.
+            let place = Place { root, rest: path }.parent();
+            place.sync().and_then(|()| place.parent().sync()).map_err(fail)?;
         }
         Ok(Some(Box::new(LogFile::new(file, shown, self.changes.wanted())?)))
     }
@@ -435,9 +452,9 @@ impl TargetStore for DirectoryStore {
     fn drop_kept(&mut self) -> Result<()> {
         for (link, root) in &self.roots {
             let shown = String::from_utf8_lossy(link);
-            keep::clear_state(root.as_fd(), &[]).context(|| format!("cannot clear the state directory in {shown}"))?;
+            self.clear(root, &[]).context(|| format!("cannot clear the state directory in {shown}"))?;
         }
-        keep::clear_state(self.root.as_fd(), &STATE_FILES).context(|| "cannot clear the state directory".to_owned())
+        self.clear(&self.root, &STATE_FILES).context(|| "cannot clear the state directory".to_owned())
     }
 
     fn sync(&mut self, progress: &dyn Progress) -> Result<()> {

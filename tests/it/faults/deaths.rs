@@ -19,8 +19,8 @@ use crate::support::tool::Plan;
 use crate::support::tree::{self, Tree, modification_times};
 
 /// A pair, its plan, and what comes of it when nothing goes wrong.
-struct Case {
-    pair: Pair,
+pub(super) struct Case {
+    pub(super) pair: Pair,
     plan: Plan,
     manifest: Manifest,
     before: Tree,
@@ -37,8 +37,11 @@ fn now() -> Now {
 }
 
 impl Case {
-    fn new(major: Major) -> Self {
-        let pair = Pair::shared(major).copy();
+    pub(super) fn new(major: Major) -> Self {
+        Self::of(Pair::shared(major).copy())
+    }
+
+    pub(super) fn of(pair: Pair) -> Self {
         let plan = Plan::of(&pair.target, pair.source(From::Stopped), &[]);
         let manifest = pg_unfork::manifest::parse(&plan.document()).unwrap();
         let (before, times) = (Tree::of(&pair.target), modification_times(&pair.target));
@@ -50,7 +53,7 @@ impl Case {
         case
     }
 
-    fn store(&self, target: &Cluster, trap: &Trap) -> TrappedStore<DirectoryStore> {
+    pub(super) fn store(&self, target: &Cluster, trap: &Trap) -> TrappedStore<DirectoryStore> {
         // A copy of the target has locations of its own.
         let roots: Vec<_> = pg_unfork::cluster::Target::roots(&DataDirectory::open(&target.data()).unwrap());
         let new = self.manifest.actions.iter().filter(|action| action.kind == ActionKind::CreateSymlink);
@@ -61,7 +64,7 @@ impl Case {
     }
 
     /// The plan, for a copy of the target.
-    fn manifest_for(&self, target: &Cluster) -> Manifest {
+    pub(super) fn manifest_for(&self, target: &Cluster) -> Manifest {
         let mut manifest = self.manifest.clone();
         let base = |cluster: &Cluster| cluster.base().display().to_string();
         for root in &mut manifest.target.roots {
@@ -71,7 +74,7 @@ impl Case {
         manifest
     }
 
-    fn apply(&self, target: &Cluster, trap: &Trap, undo: bool) -> Result<Applied> {
+    pub(super) fn apply(&self, target: &Cluster, trap: &Trap, undo: bool) -> Result<Applied> {
         let manifest = self.manifest_for(target);
         apply::apply(ApplyContext {
             manifest: &manifest,
@@ -88,7 +91,7 @@ impl Case {
         })
     }
 
-    fn undo(&self, target: &Cluster, trap: &Trap) -> Result<Undone> {
+    pub(super) fn undo(&self, target: &Cluster, trap: &Trap) -> Result<Undone> {
         apply::undo(UndoContext {
             manifest: &self.manifest_for(target),
             target: &mut DataDirectory::open(&target.data())?,
@@ -116,18 +119,18 @@ impl Case {
     }
 
     #[track_caller]
-    fn assert_applied(&self, target: &Cluster) {
+    pub(super) fn assert_applied(&self, target: &Cluster) {
         assert_eq!(tree::diff(&self.after, &Tree::of(target), &tree::is_own_state), [""; 0]);
     }
 
     #[track_caller]
-    fn assert_as_before(&self, target: &Cluster) {
+    pub(super) fn assert_as_before(&self, target: &Cluster) {
         assert_eq!(tree::diff(&self.before, &Tree::of(target), &tree::is_own_state), [""; 0]);
         assert_eq!(tree::different_times(&self.times, &modification_times(target)), [""; 0]);
     }
 
     /// How many steps an apply, and an undo after it, take.
-    fn steps(&self, undo: bool) -> (u64, u64) {
+    pub(super) fn steps(&self, undo: bool) -> (u64, u64) {
         let target = self.pair.copy_target();
         let (there, back) = (Trap::counting(), Trap::counting());
         let _ = self.apply(&target, &there, undo).unwrap();

@@ -138,6 +138,9 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
         self.trap.whole()?;
         self.inner.keep(path, name)
     }
+    fn is_kept(&self, path: &ClusterPath, name: &str) -> Result<bool> {
+        self.inner.is_kept(path, name)
+    }
     fn sync_kept(&mut self) -> Result<()> {
         self.trap.whole()?;
         self.inner.sync_kept()
