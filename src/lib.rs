@@ -10,7 +10,7 @@
 //! cluster    what a source and a target are: traits, inventory, path rules
 //! plan       facts -> decisions -> manifest; pure but for the reading it asks the traits for
 //! manifest   the contract: one JSON document, its digest, its schema, its validation
-//! apply      stale? -> seal -> units -> finish; through the traits, too
+//! apply      stale? -> seal -> units -> finish; journal, resume, undo; through the traits, too
 //! report     manifests for people
 //! io         the only files, sockets and processes: implements the traits
 //! cli        (in the binary) the only terminal, arguments and exit codes
@@ -80,13 +80,14 @@
 //!    moved at all or cannot be written, a source that moved more than it may, cannot be read, or
 //!    has no restart point late enough for where replay on the target begins (the planned address
 //!    may lead to another server by now).
-//! 2. Seal: plan and control file are saved in the state directory `.pg_unfork`, then the control
+//! 2. Seal: plan, control file and journal are begun in the state directory `.pg_unfork`, then the control
 //!    file is replaced by [`format::ControlFile::sealed`], which no server starts on in any mode.
 //! 3. WAL that replay needs; directories and links; blocks, tails and whole files; truncations;
 //!    removals. Every change goes through `apply::units` and the trait
 //!    [`cluster::TargetStore`]. A whole file is written in the state directory of its file
 //!    system and renamed over the old one, so that other names of the old one keep their content
 //!    (pg_rewind writes through all); relation files are patched in place.
+//!    What is replaced, overwritten or removed is kept first, what was copied is journaled after it is durable.
 //! 4. Finish: the source's end, its WAL up to there, recovery configuration, `backup_label`,
 //!    everything made durable; the real control file last.
 //!
@@ -99,17 +100,48 @@
 //! sink sees is the same. A listing begins again. The new session must lead to the same cluster
 //! on the same timeline, or the plan is at a dead end, and no less far than any session before, which is waited for.
 //!
-//! SIGHUP, SIGINT and SIGTERM end an apply from a server as an error would, a second one at once; a plan they just
-//! end.
+//! # Stopping, going on, going back
+//!
+//! SIGHUP, SIGINT and SIGTERM end an apply or an undo as an error would (what has come is made durable and
+//! journaled), a second one at once; a plan they just end. A closed stdout or stderr stops nothing.
+//!
+//! However an apply ends early, `apply` of the same plan goes on with it: phases and pieces (64 MiB) that the journal
+//! has are not copied again. The source may be at another address by then, and a live one must not be behind what was
+//! seen of it. A setting that somebody has rewritten meanwhile is kept aside and copied again. Another plan is
+//! refused until the first is finished or taken back.
+//!
+//! `undo` needs no source. First it proves that everything is there that the journal says it needs; then it removes what
+//! was not there, puts back what was replaced, writes the before-images, sets sizes and times, and lastly puts the control
+//! file back. It can die anywhere, too: nothing kept is dropped before the end. It is possible until a server has run, or
+//! `clean` has dropped what is kept.
 //!
 //! # State directory
 //!
-//! `.pg_unfork/` inside the data directory: `manifest.json` (the plan), `pg_control.before` (the
-//! control file before the seal), `state.json` (format version, the plan's digest, SHA-256 of the
-//! sealed control file and, from the last step on, of the final one). `new.N` is a file on its way
-//! to its place; while an apply runs there is such a directory in each tablespace's location and in a
-//! linked `pg_wal`, too. The state speaks of one control file: where that is another one, a server has run
-//! since or the directory is a clone's, and the state means nothing.
+//! `.pg_unfork/` is inside the data directory. It is never copied from a source, and no action touches it. Its format
+//! has a version; another one than this program's is refused.
+//!
+//! ```text
+//! state.json          version, plan's digest, id of the apply, SHA-256 of the control file before and sealed, options
+//! manifest.json       the plan, byte for byte
+//! pg_control.before   the control file before the seal
+//! journal             what is done, in frames; a frame is written when what it says is durable
+//! history             one JSON object per line: who did what, when; outlives everything else
+//! new.N               the new content of the file of action N, on its way to its place
+//! undo/               what is kept: N is a file, link or directory of action N (a hard link; N.copy where that
+//!                     cannot be), extra.NAME of no action, control the control file; N.rewritten a rewritten setting
+//! undo/images         what blocks and tails held before, in frames
+//! ```
+//!
+//! `new.N` and `undo/` are in a `.pg_unfork/` of each tablespace's location and of a linked `pg_wal`, too: what is kept
+//! stays in its file system. A frame is a magic, length, CRC-32C and payload. A torn last frame does not count; damage
+//! before whole frames is refused, with its offset.
+//!
+//! The state speaks of one control file. It is known by its SHA-256: as before the apply, sealed, or as the journal says
+//! that the last step leaves it. Any other one means that a server has run since or that the directory is a clone, and
+//! the state means nothing; if the apply was not finished, that something has tampered with it. The next apply replaces a
+//! state that is finished, undone or means nothing.
+//!
+//! With `-N` nothing is synced: all this holds when a process is killed, and not when the machine crashes.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod apply;
