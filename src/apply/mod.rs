@@ -147,7 +147,8 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
     match (condition, state) {
         (Condition::Applied, _) if same => Ok(Outcome::AlreadyApplied),
         (Condition::Applying, Some(state)) if same => {
-            let outcome = resume(&mut context, &state).map_err(after_first_write);
+            let undo = state.header.undo && context.options.undo;
+            let outcome = resume(&mut context, &state).map_err(|error| after_first_write(error, undo));
             remember(&mut context, outcome)
         }
         (Condition::Applying | Condition::Undoing | Condition::Tampered, _) => Err(under_way(condition, same)),
@@ -187,7 +188,8 @@ fn fresh(context: &mut ApplyContext<'_>, control: ControlFile) -> Result<Outcome
     let mut journal = seal::prepare(context, &control)?;
     note_event(context, "apply", None)?;
     seal::seal(context, &mut journal, &control)?;
-    let outcome = execute(context, &mut journal, false).map_err(after_first_write);
+    let outcome = execute(context, &mut journal, false);
+    let outcome = outcome.map_err(|error| after_first_write(error, context.options.undo));
     remember(context, outcome)
 }
 
@@ -219,7 +221,8 @@ fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
     }
     context.options.undo = header.undo;
     stale::check_source(context.manifest, context.source).map_err(|error| {
-        if error.kind() == ErrorKind::Stale { error.with_kind(ErrorKind::DeadEnd).hint(UNDO) } else { error }
+        let hint = if header.undo { UNDO } else { BASE_BACKUP };
+        if error.kind() == ErrorKind::Stale { error.with_kind(ErrorKind::DeadEnd).hint(hint) } else { error }
     })?;
     check_separate(context)?;
     note_event(context, "resume", None)?;
@@ -231,6 +234,7 @@ fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
 }
 
 const UNDO: &str = "this plan can never finish with this source: take it back (pg_unfork undo) and plan again";
+const BASE_BACKUP: &str = "this plan can never finish with this source: make the target anew from a base backup";
 
 fn check_separate(context: &ApplyContext<'_>) -> Result<()> {
     match shared_directory(&context.target.directories(), &context.source.directories()) {
@@ -290,9 +294,14 @@ fn refuse_sealed(control: &ControlFile) -> Result<()> {
 }
 
 /// From the first write on, whatever fails leaves a sealed target behind.
-fn after_first_write(error: Error) -> Error {
+/// `undo` says whether it can be taken back.
+#[must_use]
+pub fn after_first_write(error: Error, undo: bool) -> Error {
     let kind = if error.kind() == ErrorKind::DeadEnd { ErrorKind::DeadEnd } else { ErrorKind::Incomplete };
-    error.with_kind(kind).hint("the target is sealed: no server starts on it until the apply is finished (run it again) or undone (pg_unfork undo)")
+    let back = if undo { " or undone (pg_unfork undo)" } else { "" };
+    error
+        .with_kind(kind)
+        .hint(format!("the target is sealed: no server starts on it until the apply is finished (run it again){back}"))
 }
 
 /// With `-R` a target that needs no rewind gets its recovery configuration, and nothing else.

@@ -18,7 +18,7 @@ pub(super) fn write_file(
     bytes: &[u8],
     durability: Durability,
 ) -> Result<()> {
-    let mut file = store.create_file(path, "small", false)?;
+    let mut file = store.create_file(path, "small", 0)?;
     file.write_at(bytes, 0)?;
     file.commit(durability)
 }
@@ -42,23 +42,25 @@ pub(super) fn prepare(context: &mut ApplyContext<'_>, control: &ControlFile) -> 
 pub(super) fn seal(context: &mut ApplyContext<'_>, journal: &mut Writer, control: &ControlFile) -> Result<()> {
     let original = control.as_bytes();
     let sealed = control.clone().sealed();
+    let undo = context.options.undo;
+    let sealed_now = |error| after_first_write(error, undo);
     let store = &mut *context.store;
-    if context.options.undo {
+    if undo {
         store.keep(&control_path()?, KEPT_CONTROL)?;
         store.sync_kept()?;
     }
     if let Err(error) = write_file(store, &control_path()?, sealed.as_bytes(), Durability::Now) {
         let untouched = store.read_small(&control_path()?).is_ok_and(|found| found.as_deref() == Some(original));
-        return Err(if untouched { error } else { after_first_write(error) });
+        return Err(if untouched { error } else { after_first_write(error, undo) });
     }
     // A server that started since the first look has read the real control file: make way for it.
     if let Err(server) = check_no_server(context.target) {
-        let ours = context.store.read_small(&control_path()?).map_err(after_first_write)?;
+        let ours = context.store.read_small(&control_path()?).map_err(sealed_now)?;
         // What that server has written itself since then counts.
         if ours.as_deref() == Some(sealed.as_bytes()) {
-            write_file(context.store, &control_path()?, original, Durability::Now).map_err(after_first_write)?;
+            write_file(context.store, &control_path()?, original, Durability::Now).map_err(sealed_now)?;
         }
         return Err(server);
     }
-    journal.write(vec![Record::Sealed]).map_err(after_first_write)
+    journal.write(vec![Record::Sealed]).map_err(sealed_now)
 }

@@ -51,6 +51,8 @@ pub enum Condition {
     Superseded,
     /// An apply had begun; then something else changed the control file that no server starts on.
     Tampered,
+    /// The control file is sealed, and what the apply noted is gone.
+    Lost,
     /// An undo has begun and not ended: no server can start.
     Undoing,
     /// An undo has come to its end.

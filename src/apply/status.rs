@@ -6,6 +6,7 @@ use super::journal::{Journal, PhaseDone};
 use super::state::{Condition, State};
 use crate::cluster::TargetStore;
 use crate::error::Result;
+use crate::format::ControlFile;
 use crate::manifest::Manifest;
 
 /// How far an apply has come.
@@ -48,7 +49,10 @@ pub fn status(store: &mut dyn TargetStore, control: &[u8], manifest: Option<&Man
         total_bytes: 0,
         undo: false,
     };
-    let Some(state) = State::read(store)? else { return Ok(nothing) };
+    let Some(state) = State::read(store)? else {
+        let sealed = ControlFile::parse(control).is_ok_and(|control| control.is_sealed());
+        return Ok(if sealed { Status { condition: Condition::Lost, ..nothing } } else { nothing });
+    };
     let condition = state.condition(control);
     let total_bytes = manifest.map_or(0, |manifest| manifest.totals.bytes);
     let journal = state.journal.as_ref().ok();

@@ -73,7 +73,7 @@ pub fn undo(context: UndoContext<'_>) -> Result<Undone> {
     }
     let condition = state.condition(&control);
     match condition {
-        Condition::Untouched | Condition::Prepared => return Ok(Undone::Nothing),
+        Condition::Untouched | Condition::Prepared | Condition::Lost => return Ok(Undone::Nothing),
         Condition::Undone => {
             drop_kept(&mut context)?;
             return Ok(Undone::Already);

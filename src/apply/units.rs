@@ -78,6 +78,7 @@ impl Units<'_> {
             .filter(|(_, action)| action.kind == ActionKind::Patch && size(&action.after) < size(&action.before));
         let mut there = Vec::new();
         for (number, action) in cuts {
+            self.interrupt.check()?;
             // Nothing to cut from a file that a live source has dropped meanwhile.
             if self.store.entry(&action.path)?.is_none() {
                 continue;
@@ -99,11 +100,13 @@ impl Units<'_> {
     fn remove(&mut self, actions: Vec<(u32, &Action)>) -> Result<()> {
         if self.images.is_some() {
             for (number, action) in &actions {
+                self.interrupt.check()?;
                 self.store.keep(&action.path, &number.to_string())?;
             }
             self.store.sync_kept()?;
         }
         for (number, action) in actions.into_iter().rev() {
+            self.interrupt.check()?;
             let is_directory = action.before.as_ref().is_some_and(|state| state.size.is_none() && state.link.is_none());
             let gone = if is_directory && self.images.is_some() {
                 self.store.keep_directory(&action.path, &number.to_string())?
@@ -193,6 +196,7 @@ impl Units<'_> {
     fn protect(&mut self, batch: &Batch<'_>) -> Result<()> {
         let Some(images) = &mut self.images else { return Ok(()) };
         for (piece, request) in batch.pieces.iter().zip(&batch.requests) {
+            self.interrupt.check()?;
             let (Some(number), Some(before)) = (piece.number, &piece.action.before) else { continue };
             if piece.action.kind == ActionKind::CopyFile {
                 self.store.keep(&piece.action.path, &number.to_string())?;
@@ -492,7 +496,7 @@ impl<'a> Writer<'a> {
             let path = &piece.action.path;
             let file = match piece.action.kind {
                 ActionKind::CopyFile => {
-                    OpenTarget::New(self.store.create_file(path, &piece.draft(), request.offset > 0)?)
+                    OpenTarget::New(self.store.create_file(path, &piece.draft(), request.offset)?)
                 }
                 // Dropped on the source before, and made again since: replay does that, too.
                 _ if self.live && self.store.entry(path)?.is_none() => OpenTarget::Gone,

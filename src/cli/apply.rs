@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use pg_unfork::apply::{ApplyContext, ApplyOptions, Condition, Now, Outcome, apply, condition, is_applied};
+use pg_unfork::apply::{
+    ApplyContext, ApplyOptions, Condition, Now, Outcome, after_first_write, apply, condition, is_applied,
+};
 use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
 use pg_unfork::error::{Context, Error, Result};
 use pg_unfork::interrupt::Interrupt;
@@ -35,16 +37,24 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
         output::note(&describe(Outcome::AlreadyApplied, &directory));
         return Ok(ExitCode::Done);
     }
-    let mut store = match condition(&mut own, &control)? {
-        Condition::Applying => state::open_store(&directory, &manifest, sync)?,
-        _ => {
+    let condition = condition(&mut own, &control)?;
+    // Whatever keeps an apply from going on: the target is sealed.
+    let unfinished = |error| match condition {
+        Condition::Applying => after_first_write(error, !arguments.no_undo),
+        _ => error,
+    };
+    let mut store = match condition {
+        Condition::Untouched | Condition::Prepared | Condition::Applied | Condition::Superseded | Condition::Undone => {
             let roots: Vec<_> =
                 manifest.target.roots.iter().map(|root| (root.path.clone(), root.link.clone())).collect();
             DirectoryStore::open(&directory, &roots, sync)?
         }
+        Condition::Applying | Condition::Tampered | Condition::Lost | Condition::Undoing => {
+            state::open_store(&directory, &manifest, sync).map_err(unfinished)?
+        }
     };
     let interrupt = interrupt_on_signals()?;
-    let mut source = open_source(arguments, &manifest, &interrupt)?;
+    let mut source = open_source(arguments, &manifest, &interrupt).map_err(unfinished)?;
     let outcome = apply(ApplyContext {
         manifest: &manifest,
         document: &document,
@@ -59,6 +69,9 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
         actor: &state::actor(),
     })?;
     output::note(&describe(outcome, &directory));
+    if sync == SyncMethod::None && matches!(outcome, Outcome::Rewound { .. }) {
+        output::note(state::NOT_DURABLE);
+    }
     Ok(ExitCode::Done)
 }
 

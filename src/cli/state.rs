@@ -14,10 +14,17 @@ use pg_unfork::manifest::{ActionKind, Manifest};
 use pg_unfork::report::bytes;
 use pg_unfork::types::{ClusterPath, LinkText};
 
+use serde::Serialize;
+
 use super::args::{CleanArguments, ShowFormat, StatusArguments, UndoArguments};
 use super::progress::Watch;
 use super::show::read_manifest;
 use super::{ExitCode, output};
+
+/// What `-N` leaves to do, for the last lines of a command.
+pub(super) const NOT_DURABLE: &str = "pg_unfork: WARNING: nothing is durable yet (-N): after a crash of the machine the \
+                                      directory may be half changed, and a server may start on it all the same. Run sync \
+                                      before anything relies on it.\n";
 
 /// The plan in a state directory.
 pub(super) fn stored_manifest(directory: &Path) -> Result<(Manifest, Vec<u8>)> {
@@ -50,6 +57,18 @@ pub(super) fn utc() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// The status for programs.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    /// The process that is at work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_work: Option<u32>,
+    /// The commands that make sense now, for a shell.
+    next: Vec<String>,
+}
+
 /// Says how far an apply has come.
 pub(super) fn status(arguments: &StatusArguments) -> Result<ExitCode> {
     let mut target = DataDirectory::open(&arguments.target)?;
@@ -61,7 +80,10 @@ pub(super) fn status(arguments: &StatusArguments) -> Result<ExitCode> {
     let text = match arguments.format {
         ShowFormat::Text => describe(&status, target.path(), holder),
         ShowFormat::Json => {
-            let mut text = serde_json::to_string(&status).context(|| "cannot write the status".to_owned())?;
+            let next = if holder.is_some() { Vec::new() } else { next(&status) };
+            let command = |(command, _): &(&str, &str)| format!("pg_unfork {command} -D {}", quoted(target.path()));
+            let report = Report { status: &status, at_work: holder, next: next.iter().map(command).collect() };
+            let mut text = serde_json::to_string(&report).context(|| "cannot write the status".to_owned())?;
             text.push('\n');
             text
         }
@@ -88,14 +110,22 @@ fn describe(status: &Status, directory: &Path, holder: Option<u32>) -> String {
         let _ = writeln!(text, "journal: cannot be used: {problem}");
     }
     if !status.durable && status.digest.is_some() {
-        let _ = writeln!(text, "durable: no (-N): after a crash of the machine nothing is promised");
+        let _ = writeln!(
+            text,
+            "durable: no (-N): a kill of pg_unfork is survived; after a crash of the machine neither the apply nor an undo \
+             can be relied on: make the target anew from a base backup"
+        );
     }
     if let Some(process) = holder {
         let _ = writeln!(text, "at work: process {process}");
         return text;
     }
-    for (command, purpose) in next(status) {
+    let next = next(status);
+    for (command, purpose) in &next {
         let _ = writeln!(text, "next: pg_unfork {command} -D {shown}    # {purpose}");
+    }
+    if next.is_empty() && matches!(status.condition, Condition::Tampered | Condition::Lost) {
+        let _ = writeln!(text, "next: make the target anew from a base backup of the source");
     }
     text
 }
@@ -117,6 +147,9 @@ fn words(condition: Condition) -> (&'static str, &'static str) {
             "tampered",
             "an apply has begun, then something else changed global/pg_control; do not start a server here",
         ),
+        Condition::Lost => {
+            ("lost", "an apply has begun and is not finished, and what it noted is gone; no server starts on it")
+        }
         Condition::Undoing => ("undoing", "an undo has begun and is not finished; no server starts on it"),
         Condition::Undone => ("undone", "an apply was taken back; all is as it was before"),
     }
@@ -133,6 +166,7 @@ fn next(status: &Status) -> Vec<(&'static str, &'static str)> {
         Condition::Applied if status.undo => vec![go_back, ("clean", "drop what is kept for that")],
         Condition::Applied | Condition::Superseded => vec![("clean", "drop what is kept")],
         Condition::Tampered if status.undo => vec![go_back],
+        Condition::Prepared => vec![("apply", "begin it"), ("clean", "forget it")],
         Condition::Undoing => vec![("undo", "go on with it")],
         _ => Vec::new(),
     }
@@ -144,7 +178,15 @@ pub(super) fn undo(arguments: &UndoArguments) -> Result<ExitCode> {
     let _lock = Lock::take(target.path(), LockKind::Exclusive)?;
     let (manifest, _) = stored_manifest(target.path())?;
     let directory = target.path().to_owned();
-    let mut store = open_store(&directory, &manifest, arguments.sync.method())?;
+    let control = target.control_file()?;
+    let condition = apply::condition(&mut DirectoryStore::open(&directory, &[], SyncMethod::None)?, &control)?;
+    let mut store = match condition {
+        Condition::Applying | Condition::Applied | Condition::Tampered | Condition::Undoing => {
+            open_store(&directory, &manifest, arguments.sync.method())?
+        }
+        // The plan's locations may be another cluster's.
+        _ => DirectoryStore::open(&directory, &target.roots(), arguments.sync.method())?,
+    };
     let outcome = apply::undo(UndoContext {
         manifest: &manifest,
         target: &mut target,
@@ -156,6 +198,7 @@ pub(super) fn undo(arguments: &UndoArguments) -> Result<ExitCode> {
     })?;
     let shown = directory.display();
     let again = "make a fresh plan, or start the server as it was";
+    let not_durable = arguments.sync.method() == SyncMethod::None && matches!(outcome, Undone::Restored { .. });
     output::note(&match outcome {
         Undone::Restored { tampered: false } => {
             format!("pg_unfork: undone: {shown} is as it was before the apply\npg_unfork: next: {again}\n")
@@ -168,6 +211,9 @@ pub(super) fn undo(arguments: &UndoArguments) -> Result<ExitCode> {
         Undone::Already => format!("pg_unfork: {shown} is undone already; nothing to do\n"),
         Undone::Nothing => format!("pg_unfork: nothing had been changed in {shown}; nothing to do\n"),
     });
+    if not_durable {
+        output::note(NOT_DURABLE);
+    }
     Ok(ExitCode::Done)
 }
 

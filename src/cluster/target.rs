@@ -75,12 +75,13 @@ pub trait TargetStore {
     /// When it cannot be made, or something else is there.
     fn create_symlink(&mut self, path: &ClusterPath, text: &[u8]) -> Result<()>;
 
-    /// Begins a new content for the file at `path`, beside the old one, or goes on with one that
-    /// was begun under the same name (`draft`, a file name).
+    /// Begins a new content for the file at `path`, beside the old one; or goes on at `from` with one that
+    /// was begun under the same name (`draft`, a file name). What that has from there on is dropped: a live source's
+    /// file may have become shorter.
     ///
     /// # Errors
     /// When the file cannot be made.
-    fn create_file(&mut self, path: &ClusterPath, draft: &str, go_on: bool) -> Result<Box<dyn NewFile>>;
+    fn create_file(&mut self, path: &ClusterPath, draft: &str, from: u64) -> Result<Box<dyn NewFile>>;
 
     /// The size of what was begun under this name for the file at `path`; none where nothing was.
     ///

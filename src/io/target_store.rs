@@ -173,12 +173,14 @@ impl DirectoryStore {
     }
 
     /// A draft in the state directory of the root that `place` is beneath.
-    fn temporary(&self, place: &Place, draft: &str, go_on: bool) -> OsResult<(OwnedFd, PathBuf)> {
+    fn temporary(&self, place: &Place, draft: &str, from: u64) -> OsResult<(OwnedFd, PathBuf)> {
         self.make_state_directory(&place.root)?;
         let name = draft_path(draft);
-        let truncate = if go_on { OFlags::empty() } else { OFlags::TRUNC };
-        let flags = OFlags::RDWR | OFlags::CREATE | truncate;
+        let flags = OFlags::RDWR | OFlags::CREATE;
         let file = open_beneath(place.root.as_fd(), &name, flags, Mode::from_raw_mode(0o600))?;
+        if u64::try_from(fs::fstat(&file)?.st_size).is_ok_and(|size| size > from) {
+            fs::ftruncate(&file, from)?;
+        }
         Ok((file, name))
     }
 
@@ -285,10 +287,10 @@ impl TargetStore for DirectoryStore {
         if path.below(b"pg_tblspc").is_some() { self.add_root(path, &link) } else { Ok(()) }
     }
 
-    fn create_file(&mut self, path: &ClusterPath, draft: &str, go_on: bool) -> Result<Box<dyn NewFile>> {
+    fn create_file(&mut self, path: &ClusterPath, draft: &str, from: u64) -> Result<Box<dyn NewFile>> {
         let place = self.place(path);
         let (file, temporary) =
-            self.temporary(&place, draft, go_on).map_err(|error| io_error("create a new file for", path, error))?;
+            self.temporary(&place, draft, from).map_err(|error| io_error("create a new file for", path, error))?;
         let mode = self.owner.file_mode;
         Ok(Box::new(Draft { file, temporary, place, path: path.clone(), mode, changes: Arc::clone(&self.changes) }))
     }
@@ -421,6 +423,10 @@ impl TargetStore for DirectoryStore {
         }
         let file = match open_beneath(root.as_fd(), &path, flags, Mode::from_raw_mode(mode)) {
             Err(Errno::NOENT) if !create => return Ok(None),
+            // Enough for those who only look.
+            Err(Errno::ROFS | Errno::ACCESS) if !create => {
+                open_beneath(root.as_fd(), &path, OFlags::RDONLY, Mode::empty()).map_err(fail)?
+            }
             opened => opened.map_err(fail)?,
         };
         if create && self.changes.wanted() {
@@ -459,5 +465,28 @@ impl TargetStore for DirectoryStore {
 
     fn sync(&mut self, progress: &dyn Progress) -> Result<()> {
         self.changes.sync(progress)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::cluster::Durability;
+
+    #[test]
+    fn what_a_draft_has_beyond_the_place_where_it_goes_on_is_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = ClusterPath::new(b"file").unwrap();
+        for (from, expected) in [(0, &b"xy"[..]), (4, b"0123xy"), (10, b"0123456789xy")] {
+            let mut store = DirectoryStore::open(directory.path(), &[], SyncMethod::None).unwrap();
+            let mut draft = store.create_file(&path, "1", 0).unwrap();
+            draft.write_at(b"0123456789", 0).unwrap();
+            draft.pause().unwrap();
+            let mut draft = store.create_file(&path, "1", from).unwrap();
+            draft.write_at(b"xy", from).unwrap();
+            draft.commit(Durability::Later).unwrap();
+            assert_eq!(std::fs::read(directory.path().join("file")).unwrap(), expected, "from {from}");
+        }
     }
 }

@@ -83,6 +83,9 @@ fn rewind(text: &mut String, manifest: &Manifest) {
     }
     copies(text, manifest);
     removals(text, manifest);
+    let undo =
+        format!("keeps {} as it was, until pg_unfork clean (not with --no-undo)", bytes(manifest.totals.undo_bytes));
+    row(text, "undo", &undo);
     kept(text, manifest);
     last_steps(text, manifest);
 }

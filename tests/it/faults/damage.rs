@@ -7,11 +7,15 @@ use pg_unfork::error::ErrorKind;
 use pg_unfork::format::ControlFile;
 
 use super::deaths::Case;
+use super::kills::kill_sealed;
 use super::on;
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, Stop};
 use crate::support::fault::{Fault, Trap};
 use crate::support::pair::Pair;
 use crate::support::servers::Major;
+use crate::support::stock::Source;
+use crate::support::tool::Plan;
+use crate::support::workload::REWIND_USER;
 
 fn control(target: &Cluster) -> Vec<u8> {
     fs::read(target.path("global/pg_control")).unwrap()
@@ -127,6 +131,35 @@ fn the_seal_is_lifted_with_the_old_control_file() {
     assert_eq!(case.apply(&target, &Trap::counting(), true).unwrap_err().kind(), ErrorKind::DeadEnd);
     let _ = case.undo(&target, &Trap::counting()).unwrap();
     case.assert_as_before(&target);
+}
+
+/// Without its state directory a sealed target is not taken for an untouched one.
+#[test]
+fn the_state_is_gone() {
+    let case = Case::new(Major(16));
+    let target = almost_applied(&case);
+    fs::remove_dir_all(target.path(".pg_unfork")).unwrap();
+    let status = on(&target, "status").success().stdout;
+    assert!(status.starts_with("lost: ") && status.contains("base backup"), "{status}");
+    assert_eq!(case.apply(&target, &Trap::counting(), true).unwrap_err().kind(), ErrorKind::Precondition);
+}
+
+/// A source that is not there keeps an apply from going on, and the exit code says that the target is half changed.
+#[test]
+fn going_on_without_a_source() {
+    let Pair { source, target } = Pair::shared(Major(17)).copy();
+    source.start();
+    source.checkpoint();
+    let plan = Plan::of(&target, Source::Server(&source, REWIND_USER), &[]);
+    kill_sealed(&plan, &target);
+    source.stop(Stop::Fast);
+    let refused = plan.apply(&["--source-timeout", "0"]);
+    assert_eq!(refused.status.code(), Some(5), "{refused}");
+    assert!(refused.stderr.contains("target is sealed"), "{refused}");
+    source.start();
+    let applied = plan.apply(&[]).success();
+    assert!(applied.stderr.contains("nothing is durable yet"), "{applied}");
+    assert!(on(&target, "status").success().stdout.contains("durable: no"));
 }
 
 /// A log in the data directory can be larger than any setting; an apply that copied it is gone on with.

@@ -30,7 +30,7 @@ fn start_apply(plan: &Plan) -> Child {
 
 /// Kills an apply as soon as the target is sealed.
 #[track_caller]
-fn kill_sealed(plan: &Plan, target: &Cluster) {
+pub(super) fn kill_sealed(plan: &Plan, target: &Cluster) {
     let mut apply = start_apply(plan);
     while !is_sealed(target) {
         assert_eq!(apply.try_wait().unwrap(), None, "apply ended before it was seen sealing");
@@ -65,6 +65,11 @@ fn a_killed_apply_can_be_gone_on_with() {
         assert!(status.contains(&format!("next: pg_unfork {command} -D {}", target.data().display())), "{status}");
     }
     assert!(!status.contains("resetwal"), "{status}");
+    let json = Outcome::of(pg_unfork(&["status", "--format", "json", "-D"]).arg(target.data())).success().stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["condition"], "applying");
+    let next = ["apply", "undo"].map(|command| format!("pg_unfork {command} -D {}", target.data().display()));
+    assert_eq!(json["next"], serde_json::json!(next));
     assert_refused(&other.apply(&[]), 4, "an apply of another plan has begun");
     assert_refused(&on(&target, "clean"), 4, "an apply or an undo is under way");
     let (_, planned) = Plan::make(&target, reader, &[]);

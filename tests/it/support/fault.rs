@@ -111,9 +111,9 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
         self.trap.whole()?;
         self.inner.create_symlink(path, text)
     }
-    fn create_file(&mut self, path: &ClusterPath, draft: &str, go_on: bool) -> Result<Box<dyn NewFile>> {
+    fn create_file(&mut self, path: &ClusterPath, draft: &str, from: u64) -> Result<Box<dyn NewFile>> {
         self.trap.whole()?;
-        let inner = self.inner.create_file(path, draft, go_on)?;
+        let inner = self.inner.create_file(path, draft, from)?;
         Ok(Box::new(Trapped { inner, trap: self.trap.clone() }))
     }
     fn draft_size(&self, path: &ClusterPath, draft: &str) -> Result<Option<u64>> {
