@@ -51,6 +51,13 @@ pub fn note(
     let mut text = serde_json::to_vec(&line).context(|| "cannot write the history".to_owned())?;
     text.push(b'\n');
     let Some(mut log) = store.open_log(None, "history", true)? else { return Ok(()) };
+    let length = log.length()?;
+    let mut last = [b'\n'];
+    log.read_at(&mut last, length.saturating_sub(1))?;
+    if length > 0 && last != *b"\n" {
+        // A line that was being written when the process died.
+        text.insert(0, b'\n');
+    }
     log.append(&text)?;
     log.sync()
 }
