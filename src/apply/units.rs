@@ -338,6 +338,16 @@ struct Current<'a> {
     done: Done,
 }
 
+impl Current<'_> {
+    /// The pieces that are written; what came for a file that is gone was not.
+    fn finished(&mut self) -> Vec<Copied> {
+        let is_gone = matches!(self.file, OpenTarget::Gone);
+        let mut records = self.done.take();
+        records.iter_mut().filter(|record| is_gone && record.bytes == 0).for_each(|record| record.gone = true);
+        records
+    }
+}
+
 enum OpenTarget {
     New(Box<dyn NewFile>),
     Patched(Box<dyn PatchFile>),
@@ -455,6 +465,7 @@ impl<'a> Writer<'a> {
         let Some(mut current) = self.current.take() else { return Ok(()) };
         let is_last = self.batch.pieces.get(self.next).is_some_and(|piece| piece.is_last);
         let planned = size(&current.action.source);
+        let finished = current.finished();
         match current.file {
             OpenTarget::New(file) if !is_last => file.pause()?,
             OpenTarget::New(_) if !self.live && current.end != planned => {
@@ -466,19 +477,20 @@ impl<'a> Writer<'a> {
             OpenTarget::New(file) => file.commit(Durability::Later)?,
             OpenTarget::Patched(_) | OpenTarget::Gone => {}
         }
-        self.done.extend(current.done.take());
+        self.done.extend(finished);
         Ok(())
     }
 
     /// Gives up the file that is not complete, and says what is done.
     fn leave(&mut self) -> Vec<Copied> {
         if let Some(mut current) = self.current.take() {
+            let finished = current.finished();
             let kept = match current.file {
                 OpenTarget::New(file) => file.pause().is_ok(),
                 OpenTarget::Patched(_) | OpenTarget::Gone => true,
             };
             if kept {
-                self.done.extend(current.done.take());
+                self.done.extend(finished);
             }
         }
         std::mem::take(&mut self.done).into_iter().filter(|copied| copied.action != u32::MAX).collect()
