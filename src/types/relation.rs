@@ -38,6 +38,12 @@ impl ForkNumber {
             Self::Init => "init",
         }
     }
+
+    /// The fork whose files' names have this after `_`.
+    fn with_suffix(suffix: &[u8]) -> Option<Self> {
+        let forks = [Self::FreeSpaceMap, Self::VisibilityMap, Self::Init];
+        forks.into_iter().find(|fork| fork.name().as_bytes() == suffix)
+    }
 }
 
 /// What identifies a relation's storage (`RelFileLocator`): tablespace, database, relfilenode.
@@ -83,6 +89,13 @@ impl RelFilePaths {
     /// temporary relations among them.
     #[must_use]
     pub fn parse(&self, path: &ClusterPath) -> Option<RelFile> {
+        self.parse_fork(path).filter(|&(_, fork)| fork == ForkNumber::Main).map(|(file, _)| file)
+    }
+
+    /// The relation file that `path` names, of whatever fork; `None` for every other file, temporary relations among
+    /// them.
+    #[must_use]
+    pub fn parse_fork(&self, path: &ClusterPath) -> Option<(RelFile, ForkNumber)> {
         let parts: Vec<&[u8]> = path.components().collect();
         let (tablespace, database, name) = match parts.as_slice() {
             [b"global", name] => (GLOBAL_TABLESPACE, 0, name),
@@ -93,12 +106,17 @@ impl RelFilePaths {
             _ => return None,
         };
         let mut halves = name.splitn(2, |&b| b == b'.');
-        let relation = oid(halves.next()?)?;
+        let mut parts = halves.next()?.splitn(2, |&b| b == b'_');
+        let relation = oid(parts.next()?)?;
+        let fork = match parts.next() {
+            None => ForkNumber::Main,
+            Some(name) => ForkNumber::with_suffix(name)?,
+        };
         let segment = match halves.next() {
             None => 0,
             Some(digits) => oid(digits).filter(|&n| n > 0)?,
         };
-        Some(RelFile { number: RelFileNumber { tablespace, database, relation }, segment })
+        Some((RelFile { number: RelFileNumber { tablespace, database, relation }, segment }, fork))
     }
 }
 
@@ -142,6 +160,30 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(paths.parse(&ClusterPath::new(path.as_bytes()).unwrap()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn forks_are_recognised_by_their_suffix() {
+        use ForkNumber::{FreeSpaceMap, Init, Main, VisibilityMap};
+        let paths = RelFilePaths::new(15, 202_209_061);
+        let cases = [
+            ("base/5/16384", Some((0, Main))),
+            ("base/5/16384.3", Some((3, Main))),
+            ("base/5/16384_fsm", Some((0, FreeSpaceMap))),
+            ("global/1262_vm", Some((0, VisibilityMap))),
+            ("pg_tblspc/16400/PG_15_202209061/5/16384_init", Some((0, Init))),
+            ("base/5/16384_vm.1", Some((1, VisibilityMap))),
+            ("base/5/16384_main", None),
+            ("base/5/16384_", None),
+            ("base/5/16384_fsm_vm", None),
+            ("base/5/16384.1_fsm", None),
+            ("base/5/t3_16384", None),
+            ("base/5/t3_16384_fsm", None),
+        ];
+        for (path, expected) in cases {
+            let found = paths.parse_fork(&ClusterPath::new(path.as_bytes()).unwrap());
+            assert_eq!(found.map(|(file, fork)| (file.segment, fork)), expected, "{path}");
         }
     }
 }
