@@ -91,6 +91,11 @@
 //! 4. Finish: the source's end, its WAL up to there, recovery configuration, `backup_label`,
 //!    everything made durable; the real control file last.
 //!
+//! `verify` goes through the plan again: [`apply::verify`] knows what each action must have left, from the plan for a
+//! source at rest and from the journal for a live one, reads what the journal has checksums of, and judges the copied
+//! pages of relations as a server would. What the last steps have written over is known by rule. Whatever has no checksum
+//! from the copying (WAL that a live source wrote meanwhile) is compared by size.
+//!
 //! # A live source that goes away
 //!
 //! A call to a source server ends in bounded time: with an answer, because the server is silent for half of

@@ -13,6 +13,8 @@ pub enum Stage {
     Sync,
     /// Putting back what an apply has changed; counted in paths.
     Undo,
+    /// Reading what an apply has left; counted in bytes.
+    Verify,
 }
 
 /// Hears how work goes on. Implementations must be cheap: calls come per piece of work.

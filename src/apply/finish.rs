@@ -125,22 +125,30 @@ fn check_source(manifest: &Manifest, control: &ControlFile, source: &dyn Source)
 fn fetch_wal(context: &mut ApplyContext<'_>, journal: &mut Journal, wal: &WalPlan, end: Lsn) -> Result<u64> {
     let manifest = context.manifest;
     let size = manifest.target.control_file.geometry.wal_segment_size;
-    let last = SegmentNumber::of(Lsn::new(end.get().saturating_sub(1)), size);
     if end.since(wal.fetch.from) / size.bytes() > MOST_SEGMENTS {
         return Err(Error::failure(format!("the source's WAL cannot reach from {} to {end}", wal.fetch.from)));
     }
-    let mut segment = SegmentNumber::of(wal.fetch.from, size);
-    let mut actions = Vec::new();
-    while segment <= last {
-        let timeline = manifest.source.history.timeline_of_segment(segment.end(size)).unwrap_or(wal.fetch.timeline);
-        actions.push(wal_action(WalFileName { timeline, segment }.text(size))?);
-        segment = segment.next();
-    }
-    let paths: Vec<ClusterPath> = actions.iter().map(|action| action.path.clone()).collect();
+    let paths = last_segments(manifest, wal, end)?;
     protect(context, journal, &paths)?;
+    let actions: Vec<Action> = paths.into_iter().map(wal_action).collect();
     let mut units = context.units(journal, None);
     units.copy(actions.iter().map(|action| (None, action)).collect())?;
     Ok(units.bytes)
+}
+
+/// The WAL segments that are fetched from a live source last of all, when its WAL reaches to `end`.
+pub(super) fn last_segments(manifest: &Manifest, wal: &WalPlan, end: Lsn) -> Result<Vec<ClusterPath>> {
+    let size = manifest.target.control_file.geometry.wal_segment_size;
+    let last = SegmentNumber::of(Lsn::new(end.get().saturating_sub(1)), size);
+    let mut segment = SegmentNumber::of(wal.fetch.from, size);
+    let mut paths = Vec::new();
+    while segment <= last {
+        let timeline = manifest.source.history.timeline_of_segment(segment.end(size)).unwrap_or(wal.fetch.timeline);
+        let name = format!("pg_wal/{}", WalFileName { timeline, segment }.text(size));
+        paths.push(ClusterPath::new(name.as_bytes()).context(|| "no such name".to_owned())?);
+        segment = segment.next();
+    }
+    Ok(paths)
 }
 
 /// What a primary has flushed may end inside a record. The target must reach consistency with the
@@ -180,9 +188,8 @@ pub(super) fn kept_extra(path: &ClusterPath) -> String {
     format!("extra.{}", String::from_utf8_lossy(name))
 }
 
-fn wal_action(name: String) -> Result<Action> {
-    let path = ClusterPath::new(format!("pg_wal/{name}").as_bytes()).context(|| "no such name".to_owned())?;
-    Ok(Action {
+fn wal_action(path: ClusterPath) -> Action {
+    Action {
         after: None,
         before: None,
         blocks: Vec::new(),
@@ -191,12 +198,17 @@ fn wal_action(name: String) -> Result<Action> {
         phase: Phase::Finish,
         reason: Reason::ReplayNeedsIt,
         source: Some(PathState::default()),
-    })
+    }
+}
+
+/// The text of `backup_label`.
+pub(super) fn label_text(plan: &LabelPlan, control: &ControlFile, start_time: &str) -> String {
+    let label = BackupLabel { start: plan.start, timeline: plan.timeline, checkpoint: plan.checkpoint };
+    label.render(control.facts(), control.geometry().wal_segment_size, start_time)
 }
 
 fn write_label(store: &mut dyn TargetStore, plan: &LabelPlan, control: &ControlFile, start_time: &str) -> Result<()> {
-    let label = BackupLabel { start: plan.start, timeline: plan.timeline, checkpoint: plan.checkpoint };
-    let text = label.render(control.facts(), control.geometry().wal_segment_size, start_time);
+    let text = label_text(plan, control, start_time);
     let path = ClusterPath::new(b"backup_label").context(|| "no such name".to_owned())?;
     write_file(store, &path, text.as_bytes(), Durability::Later)
 }
@@ -210,13 +222,18 @@ pub(super) fn write_recovery(store: &mut dyn TargetStore, plan: &RecoveryPlan) -
     if text.last().is_some_and(|&last| last != b'\n') {
         text.push(b'\n');
     }
-    let value = plan.primary_conninfo.replace('\\', "\\\\").replace('\'', "''");
-    let line = format!("primary_conninfo = '{value}'\n");
+    let line = recovery_line(plan);
     if !text.ends_with(line.as_bytes()) {
         text.extend_from_slice(line.as_bytes());
         write_file(store, &settings, &text, Durability::Later)?;
     }
     if plan.standby_signal { write_file(store, &path("standby.signal")?, b"", Durability::Later) } else { Ok(()) }
+}
+
+/// The line that is appended to `postgresql.auto.conf`.
+pub(super) fn recovery_line(plan: &RecoveryPlan) -> String {
+    let value = plan.primary_conninfo.replace('\\', "\\\\").replace('\'', "''");
+    format!("primary_conninfo = '{value}'\n")
 }
 
 /// Whether a link at this path is that of a tablespace, and so is followed.

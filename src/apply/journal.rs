@@ -187,6 +187,11 @@ impl Journal {
         (piece - record.first < record.count).then_some(record)
     }
 
+    /// What was copied of an action, in the order of pieces.
+    pub(super) fn records_of(&self, action: u32) -> impl Iterator<Item = &Copied> {
+        self.copied.range((action, 0)..=(action, u32::MAX)).map(|(_, record)| record)
+    }
+
     /// Whether a phase is done.
     pub(super) fn is_done(&self, phase: Phase) -> bool {
         PhaseDone::of(phase).is_some_and(|phase| self.phases.contains(&phase))

@@ -7,6 +7,7 @@
 //! resumed, and `undo` can put everything back. `state` says which of that is the case.
 
 mod clean;
+mod expected;
 mod finish;
 mod frame;
 mod history;
@@ -20,6 +21,7 @@ mod state;
 mod status;
 mod undo;
 mod units;
+mod verify;
 
 use crate::cluster::{Source, Target, TargetStore, shared_directory};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +42,7 @@ pub use history::{Actor, note};
 pub use state::{Condition, condition, is_applied};
 pub use status::{Status, status};
 pub use undo::{UndoContext, Undone, undo};
+pub use verify::{Lines, Verification, VerifyContext, verify};
 
 /// The time of an apply, for the rule `now`.
 #[derive(Clone, Debug)]

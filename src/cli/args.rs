@@ -28,6 +28,8 @@ pub(super) enum Command {
     Status(StatusArguments),
     /// Take an apply back: the target is again as it was, bit for bit.
     Undo(UndoArguments),
+    /// Prove that an applied target is what its plan and its journal say, until a server has run on it.
+    Verify(VerifyArguments),
     /// Drop what is kept for an undo.
     Clean(CleanArguments),
 }
@@ -157,6 +159,16 @@ pub(super) struct UndoArguments {
     pub(super) target: PathBuf,
     #[command(flatten)]
     pub(super) sync: SyncArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArguments {
+    /// The plan that must have been applied; `-` is standard input. Without it, whichever was.
+    #[arg(value_name = "FILE", required_unless_present = "target")]
+    pub(super) file: Option<PathBuf>,
+    /// The target's data directory, where it is not at the planned path any more.
+    #[arg(short = 'D', long = "target-pgdata", value_name = "DIR")]
+    pub(super) target: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod progress;
 mod show;
 mod source;
 mod state;
+mod verify;
 
 use clap::Parser;
 use pg_unfork::error::{Error, Result};
@@ -27,6 +28,7 @@ pub(crate) fn run() -> ExitCode {
         args::Command::Apply(options) => refuse_root(is_root()).and_then(|()| apply::run(options)),
         args::Command::Status(options) => state::status(options),
         args::Command::Undo(options) => refuse_root(is_root()).and_then(|()| state::undo(options)),
+        args::Command::Verify(options) => refuse_root(is_root()).and_then(|()| verify::run(options)),
         args::Command::Clean(options) => refuse_root(is_root()).and_then(|()| state::clean(options)),
     };
     outcome.unwrap_or_else(|error| {

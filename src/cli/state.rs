@@ -136,7 +136,8 @@ fn quoted(path: &Path) -> String {
     if plain { path.display().to_string() } else { format!("'{}'", path.display().to_string().replace('\'', "'\\''")) }
 }
 
-fn words(condition: Condition) -> (&'static str, &'static str) {
+/// A condition's name, and what it means.
+pub(super) fn words(condition: Condition) -> (&'static str, &'static str) {
     match condition {
         Condition::Untouched => ("untouched", "no apply has begun here"),
         Condition::Prepared => ("prepared", "an apply was about to begin; nothing has been changed"),

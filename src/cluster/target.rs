@@ -95,6 +95,12 @@ pub trait TargetStore {
     /// When it cannot be read, or is larger than [`super::SMALL_FILE_LIMIT`].
     fn read_small(&self, path: &ClusterPath) -> Result<Option<Vec<u8>>>;
 
+    /// Opens a file that is there, to read it.
+    ///
+    /// # Errors
+    /// When it cannot be opened for reading, or is no regular file.
+    fn read_file(&self, path: &ClusterPath) -> Result<Box<dyn ReadAt>>;
+
     /// Opens a file that is there, to change parts of it.
     ///
     /// # Errors

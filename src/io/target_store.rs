@@ -18,8 +18,8 @@ use super::keep;
 use super::log::LogFile;
 use super::place::{Place, entry_of, io_error, make_directory, open_directory};
 use crate::cluster::{
-    FileEntry, FileKind, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, SMALL_FILE_LIMIT, STATE_DIRECTORY,
-    STATE_FILES, TargetStore,
+    FileEntry, FileKind, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, ReadAt, SMALL_FILE_LIMIT,
+    STATE_DIRECTORY, STATE_FILES, TargetStore,
 };
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
@@ -201,6 +201,17 @@ impl DirectoryStore {
     }
 }
 
+/// Opens a regular file that is there.
+fn open_regular(place: &Place, path: &ClusterPath, access: OFlags, what: &str) -> Result<OpenFile> {
+    let file = open_beneath(place.root.as_fd(), &place.rest, access | OFlags::NONBLOCK, Mode::empty())
+        .map_err(|error| io_error(what, path, error))?;
+    let status = fs::fstat(&file).map_err(|error| io_error("look at", path, error))?;
+    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+        return Err(Error::failure(format!("{path} is no regular file any more")));
+    }
+    Ok(OpenFile { file, path: path.clone() })
+}
+
 /// Where a draft is, below its root.
 fn draft_path(draft: &str) -> PathBuf {
     Path::new(STATE_DIRECTORY).join(format!("new.{draft}"))
@@ -312,17 +323,15 @@ impl TargetStore for DirectoryStore {
         }
     }
 
+    fn read_file(&self, path: &ClusterPath) -> Result<Box<dyn ReadAt>> {
+        Ok(Box::new(open_regular(&self.place(path), path, OFlags::RDONLY, "open")?))
+    }
+
     fn open_file(&mut self, path: &ClusterPath) -> Result<Box<dyn PatchFile>> {
         let place = self.place(path);
-        let flags = OFlags::RDWR | OFlags::NONBLOCK;
-        let file = open_beneath(place.root.as_fd(), &place.rest, flags, Mode::empty())
-            .map_err(|error| io_error("open for writing", path, error))?;
-        let status = fs::fstat(&file).map_err(|error| io_error("look at", path, error))?;
-        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
-            return Err(Error::failure(format!("{path} is no regular file any more")));
-        }
+        let file = open_regular(&place, path, OFlags::RDWR, "open for writing")?;
         self.changes.add(path, &place);
-        Ok(Box::new(OpenFile { file, path: path.clone() }))
+        Ok(Box::new(file))
     }
 
     fn truncate(&mut self, path: &ClusterPath, size: u64) -> Result<()> {

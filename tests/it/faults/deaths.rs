@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use pg_unfork::apply::{self, Actor, ApplyContext, ApplyOptions, Now, Outcome as Applied, UndoContext, Undone};
+use pg_unfork::apply::{
+    self, Actor, ApplyContext, ApplyOptions, Now, Outcome as Applied, UndoContext, Undone, VerifyContext,
+};
 use pg_unfork::error::{ErrorKind, Result};
 use pg_unfork::format::ControlFile;
 use pg_unfork::interrupt::Interrupt;
@@ -121,6 +123,16 @@ impl Case {
     #[track_caller]
     pub(super) fn assert_applied(&self, target: &Cluster) {
         assert_eq!(tree::diff(&self.after, &Tree::of(target), &tree::is_own_state), [""; 0]);
+        let trap = Trap::new(0, Fault::Death);
+        let found = apply::verify(VerifyContext {
+            manifest: &self.manifest_for(target),
+            target: &mut DataDirectory::open(&target.data()).unwrap(),
+            store: &mut self.store(target, &trap),
+            progress: &Silent,
+        });
+        let found = found.unwrap();
+        assert_eq!((&found.differences.shown, found.bad_pages.count, trap.count()), (&Vec::new(), 0, 0));
+        assert!(found.bytes > 0 && found.pages > Some(0));
     }
 
     #[track_caller]

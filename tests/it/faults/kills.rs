@@ -42,7 +42,7 @@ pub(super) fn kill_sealed(plan: &Plan, target: &Cluster) {
 }
 
 #[track_caller]
-fn assert_refused(outcome: &Outcome, code: i32, text: &str) {
+pub(super) fn assert_refused(outcome: &Outcome, code: i32, text: &str) {
     assert_eq!(outcome.status.code(), Some(code), "{outcome}");
     assert!(outcome.stderr.contains(text), "{text:?} is not in {outcome}");
 }
@@ -132,6 +132,7 @@ fn an_apply_that_is_killed_all_the_time_ends() {
         patience += Duration::from_millis(7);
     }
     assert!(kills > 3, "{kills} kills");
+    let _ = on(&target, "verify").success();
     source.sql("postgres", "ALTER ROLE rewind_user REPLICATION");
     assert_follows(&target, &source);
     assert_sound_at_rest(&target);

@@ -5,6 +5,7 @@ mod damage;
 mod deaths;
 mod kills;
 mod undoing;
+mod verifying;
 
 use crate::support::cluster::Cluster;
 use crate::support::outcome::Outcome;

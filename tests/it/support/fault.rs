@@ -122,6 +122,9 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
     fn read_small(&self, path: &ClusterPath) -> Result<Option<Vec<u8>>> {
         self.inner.read_small(path)
     }
+    fn read_file(&self, path: &ClusterPath) -> Result<Box<dyn ReadAt>> {
+        self.inner.read_file(path)
+    }
     fn open_file(&mut self, path: &ClusterPath) -> Result<Box<dyn PatchFile>> {
         let inner = self.inner.open_file(path)?;
         Ok(Box::new(Trapped { inner, trap: self.trap.clone() }))

@@ -97,6 +97,7 @@ impl Plan {
     }
 
     /// Applies the plan.
+    #[track_caller]
     pub(crate) fn apply(&self, arguments: &[&str]) -> Outcome {
         apply(&self.path(), arguments)
     }
@@ -114,7 +115,13 @@ fn assert_valid(manifest: &Value) {
     assert!(errors.is_empty(), "{errors:#?}");
 }
 
-/// Applies the plan in `file`.
+/// Applies the plan in `file`. Whatever was rewound must stand its verification.
+#[track_caller]
 pub(crate) fn apply(file: &Path, arguments: &[&str]) -> Outcome {
-    Outcome::of(pg_unfork(&["apply", "--no-sync"]).arg(file).args(arguments))
+    let outcome = Outcome::of(pg_unfork(&["apply", "--no-sync"]).arg(file).args(arguments));
+    if outcome.status.success() && outcome.stderr.contains("is rewound") {
+        let place = arguments.iter().skip_while(|argument| **argument != "-D").take(2);
+        let _ = Outcome::of(pg_unfork(&["verify"]).arg(file).args(place)).success();
+    }
+    outcome
 }
