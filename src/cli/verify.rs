@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pg_unfork::apply::{Condition, Lines, Verification, VerifyContext, condition, verify};
+use pg_unfork::apply::{Condition, Lines, Status, Verification, VerifyContext, status, verify};
 use pg_unfork::cluster::ClusterReader;
 use pg_unfork::error::{Error, Result};
 use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod};
@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     let _lock = Lock::take(&directory, LockKind::Shared)?;
     let control = target.control_file()?;
     let mut own = DirectoryStore::open(&directory, &[], SyncMethod::None)?;
-    check_condition(condition(&mut own, &control)?)?;
+    check_status(&status(&mut own, &control, None)?)?;
     let (manifest, _) = state::stored_manifest(&directory)?;
     if let Some(named) = named.filter(|named| named.digest != manifest.digest) {
         let (wanted, applied) = (named.digest, manifest.digest);
@@ -39,8 +39,14 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
 }
 
 /// Only what an apply has just left can be compared with anything.
-fn check_condition(condition: Condition) -> Result<()> {
-    let hint = match condition {
+fn check_status(status: &Status) -> Result<()> {
+    if let Some(problem) = &status.journal_problem {
+        return Err(Error::precondition(format!(
+            "there is nothing to verify with: the journal of the apply: {problem}"
+        ))
+        .hint("see what can be done: pg_unfork status -D DIR"));
+    }
+    let hint = match status.condition {
         Condition::Applied => return Ok(()),
         Condition::Untouched | Condition::Prepared | Condition::Undone => "apply a plan first: pg_unfork apply FILE",
         Condition::Applying => "go on with it (pg_unfork apply -D DIR) or take it back (pg_unfork undo -D DIR)",
@@ -50,7 +56,7 @@ fn check_condition(condition: Condition) -> Result<()> {
             "what a server has written is not the apply's any more; use pg_amcheck and pg_checksums"
         }
     };
-    let (word, meaning) = state::words(condition);
+    let (word, meaning) = state::words(status.condition);
     Err(Error::precondition(format!("there is nothing to verify; the target is {word}: {meaning}")).hint(hint))
 }
 

@@ -101,6 +101,10 @@ fn other_conditions() {
     fs::write(target.path("global/pg_control"), changed.as_bytes()).unwrap();
     assert_refused(&on(&target, "verify"), 4, "superseded");
     fs::write(target.path("global/pg_control"), control).unwrap();
+    let journal = fs::read(target.path(".pg_unfork/journal")).unwrap();
+    flip(target.path(".pg_unfork/journal"), 20);
+    assert_refused(&on(&target, "verify"), 4, "the journal of the apply");
+    fs::write(target.path(".pg_unfork/journal"), journal).unwrap();
     let _ = on(&target, "undo").success();
     assert_refused(&on(&target, "verify"), 4, "the target is undone");
 }
