@@ -34,7 +34,7 @@ pub(super) fn prepare(context: &mut ApplyContext<'_>, control: &ControlFile) -> 
     write_file(store, &path_of("pg_control.before")?, control.as_bytes(), Durability::Now)?;
     let log = store.open_log(None, "journal", true)?.ok_or_else(|| Error::failure("the journal cannot be opened"))?;
     let journal = Writer::begin(log, context.id)?;
-    Header::new(context.manifest, control, context.id, context.options.undo, context.options.durable).write(store)?;
+    Header::new(context, control).write(context.store)?;
     Ok(journal)
 }
 

@@ -6,11 +6,12 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::ApplyContext;
 use super::journal::{Journal, Writer};
-use crate::cluster::{Durability, STATE_DIRECTORY, TargetStore};
+use crate::cluster::{Durability, STATE_DIRECTORY, Target, TargetStore};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::ControlFile;
-use crate::manifest::{Manifest, hex};
+use crate::manifest::hex;
 use crate::types::ClusterPath;
 
 /// The version of the state directory's format.
@@ -27,6 +28,8 @@ pub(super) struct Header {
     pub(super) durable: bool,
     /// The version of this format.
     pub(super) format_version: String,
+    /// Device and inode number of the data directory: a copy of it has others.
+    pub(super) home: (u64, u64),
     /// The id of the apply; the journal has the same.
     pub(super) id: String,
     /// SHA-256 of the sealed control file.
@@ -67,6 +70,19 @@ pub(super) struct State {
     pub(super) journal: std::result::Result<Journal, String>,
 }
 
+/// Device and inode number of a data directory.
+fn home(target: &dyn Target) -> (u64, u64) {
+    target.directories().first().map_or((0, 0), |directory| (directory.device, directory.inode))
+}
+
+/// Whether the state was made in this very directory: not in one that this is a copy of.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn is_at_home(store: &mut dyn TargetStore, target: &dyn Target) -> Result<bool> {
+    Ok(State::read(store)?.is_some_and(|state| state.header.home == home(target)))
+}
+
 /// A path in the state directory.
 pub(super) fn path_of(name: &str) -> Result<ClusterPath> {
     ClusterPath::new(format!("{STATE_DIRECTORY}/{name}").as_bytes()).context(|| "no such name".to_owned())
@@ -84,15 +100,16 @@ pub(super) fn sha256(control: &[u8]) -> String {
 
 impl Header {
     /// For an apply that is about to begin.
-    pub(super) fn new(manifest: &Manifest, control: &ControlFile, id: &str, undo: bool, durable: bool) -> Self {
+    pub(super) fn new(context: &ApplyContext<'_>, control: &ControlFile) -> Self {
         Self {
             before: sha256(control.as_bytes()),
-            digest: manifest.digest.clone(),
-            durable,
+            digest: context.manifest.digest.clone(),
+            durable: context.options.durable,
             format_version: FORMAT_VERSION.to_owned(),
-            id: id.to_owned(),
+            home: home(context.target),
+            id: context.id.to_owned(),
             sealed: sha256(control.clone().sealed().as_bytes()),
-            undo,
+            undo: context.options.undo,
         }
     }
 
@@ -208,6 +225,7 @@ mod tests {
             digest: String::new(),
             durable: true,
             format_version: FORMAT_VERSION.to_owned(),
+            home: (1, 2),
             id: "id".to_owned(),
             sealed: text("sealed"),
             undo: true,

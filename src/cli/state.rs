@@ -226,8 +226,8 @@ pub(super) fn clean(arguments: &CleanArguments) -> Result<ExitCode> {
     let control = target.control_file()?;
     let manifest = stored_manifest(&directory).ok().map(|(manifest, _)| manifest);
     let mut own = DirectoryStore::open(&directory, &target.roots(), SyncMethod::Fsync)?;
-    // A clone must keep its hands off the locations that the original's plan names.
-    let ours = apply::condition(&mut own, &control)? != Condition::Superseded;
+    // A copy must keep its hands off the locations that the original's plan names: of tablespaces that are gone here.
+    let ours = apply::is_at_home(&mut own, &target)?;
     let mut store = match &manifest {
         Some(manifest) if ours => open_store(&directory, manifest, SyncMethod::Fsync)?,
         _ => own,

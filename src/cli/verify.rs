@@ -52,6 +52,7 @@ fn check_status(status: &Status) -> Result<()> {
         Condition::Applying => "go on with it (pg_unfork apply -D DIR) or take it back (pg_unfork undo -D DIR)",
         Condition::Undoing => "finish it: pg_unfork undo -D DIR",
         Condition::Tampered => "take it back: pg_unfork undo -D DIR",
+        Condition::Lost => "make the target anew from a base backup",
         Condition::Superseded => {
             "what a server has written is not the apply's any more; use pg_amcheck and pg_checksums"
         }
