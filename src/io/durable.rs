@@ -1,6 +1,7 @@
 //! Making changes durable.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -86,9 +87,9 @@ fn sync_each(changed: &BTreeMap<ClusterPath, Place>, progress: &dyn Progress) ->
         sync_together(part, "sync", Place::sync)?;
         progress.advance(part.len() as u64);
     }
-    let parents: BTreeMap<_, _> = changed.iter().map(|(path, place)| (path.parent(), (path, place))).collect();
-    let parents: Vec<_> = parents.into_values().collect();
-    sync_together(&parents, "sync the directory of", |place| place.parent().sync())
+    let parents = directories(changed);
+    let parents: Vec<_> = parents.iter().map(|(path, parent)| (*path, parent)).collect();
+    sync_together(&parents, "sync the directory of", Place::sync)
 }
 
 /// Syncs several at a time; gives the first failure.
@@ -112,4 +113,51 @@ fn sync_together(
         });
         others.fold(own, Result::and)
     })
+}
+
+/// The directories of what was changed, by where they are: a draft's directory is not that of the path which it is for.
+fn directories(changed: &BTreeMap<ClusterPath, Place>) -> Vec<(&ClusterPath, Place)> {
+    let parents = changed.iter().map(|(path, place)| (path, place.parent()));
+    let distinct: BTreeMap<_, _> =
+        parents.map(|(path, parent)| ((parent.root.as_raw_fd(), parent.rest.clone()), (path, parent))).collect();
+    distinct.into_values().collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::io::place::open_directory;
+
+    #[test]
+    fn each_directory_that_was_changed_is_made_durable() {
+        let open = || Arc::new(open_directory(Path::new("/")).unwrap());
+        let (root, other) = (open(), open());
+        let changed = [
+            ("pg_wal/1", &root, "pg_wal/1"),
+            ("pg_wal/2", &root, "pg_wal/2"),
+            // A draft that is gone on with later, of a file in the same directory.
+            ("pg_wal/3", &root, ".pg_unfork/new.3"),
+            ("pg_tblspc/1/pg_wal/1", &other, "pg_wal/1"),
+        ];
+        let changed: BTreeMap<_, _> = changed
+            .into_iter()
+            .map(|(path, root, rest)| {
+                let place = Place { root: Arc::clone(root), rest: PathBuf::from(rest) };
+                (ClusterPath::new(path.as_bytes()).unwrap(), place)
+            })
+            .collect();
+        let mut found: Vec<_> =
+            directories(&changed).into_iter().map(|(_, place)| (place.root.as_raw_fd(), place.rest)).collect();
+        found.sort();
+        let mut expected = vec![(&root, ".pg_unfork"), (&root, "pg_wal"), (&other, "pg_wal")]
+            .into_iter()
+            .map(|(root, rest)| (root.as_raw_fd(), PathBuf::from(rest)))
+            .collect::<Vec<_>>();
+        expected.sort();
+        assert_eq!(found, expected);
+    }
 }

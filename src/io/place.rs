@@ -95,14 +95,19 @@ pub(super) fn open_directory(path: &Path) -> OsResult<OwnedFd> {
     fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Makes a directory with exactly this mode, whatever the umask. Says whether it was not there.
+/// Makes a directory with exactly this mode, whatever the umask; one that is there gets it, as who made it may not have
+/// lived to do that. Says whether it was not there.
 pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path, mode: u32) -> OsResult<bool> {
     let (parent, name) = open_parent(root, path)?;
     match fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
         Ok(()) => fs::chmodat(&parent, name, Mode::from_raw_mode(mode), AtFlags::empty()).map(|()| true),
         Err(Errno::EXIST) => {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            fs::openat(&parent, name, flags, Mode::empty()).map(|_| false)
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let there = fs::openat(&parent, name, flags | OFlags::PATH, Mode::empty())?;
+            if fs::fstat(&there)?.st_mode & 0o7777 != mode {
+                fs::fchmod(fs::openat(&parent, name, flags, Mode::empty())?, Mode::from_raw_mode(mode))?;
+            }
+            Ok(false)
         }
         Err(error) => Err(error),
     }
@@ -137,4 +142,26 @@ pub(super) fn entry_of(status: &Stat, link: Option<Vec<u8>>) -> Option<FileEntry
         _ => return None,
     };
     Some(FileEntry { kind, mode: Some(FileMode::new(status.st_mode)) })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_there_gets_its_mode() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = open_directory(scratch.path()).unwrap();
+        let mode = || std::fs::metadata(scratch.path().join("made")).unwrap().permissions().mode() & 0o7777;
+        for (wanted, is_new) in [(0o700, true), (0o750, false), (0o750, false)] {
+            assert_eq!(make_directory(root.as_fd(), Path::new("made"), wanted), Ok(is_new));
+            assert_eq!(mode(), wanted);
+        }
+        std::os::unix::fs::symlink("made", scratch.path().join("link")).unwrap();
+        assert!(make_directory(root.as_fd(), Path::new("link"), 0o700).is_err());
+        assert_eq!(mode(), 0o750);
+    }
 }

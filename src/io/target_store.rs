@@ -184,15 +184,16 @@ impl DirectoryStore {
         Ok((file, name))
     }
 
-    /// Clears the state directory of a root, durably: what came back after a crash would be taken for what the next apply
-    /// has kept.
-    fn clear(&self, root: &Arc<OwnedFd>, spare: &[&str]) -> OsResult<()> {
+    /// Clears the state directory of a root, durably: the next apply must not meet what this one kept.
+    fn clear_state(&self, root: &Arc<OwnedFd>, spare: &[&str]) -> OsResult<()> {
         keep::clear_state(root.as_fd(), spare)?;
-        if !self.changes.wanted() {
-            return Ok(());
-        }
-        Place { root: Arc::clone(root), rest: PathBuf::from(STATE_DIRECTORY) }.sync()?;
-        fs::fsync(&**root)
+        if self.changes.wanted() { sync_way_to(root, Path::new(STATE_DIRECTORY)) } else { Ok(()) }
+    }
+
+    /// Remembers that something of `path`, which lies beneath `root`, was kept.
+    fn note_kept(&mut self, path: &ClusterPath, root: Arc<OwnedFd>) {
+        let link = self.root_of(path).0.map(<[u8]>::to_vec).unwrap_or_default();
+        self.kept_in.insert(link, root);
     }
 
     fn make_state_directory(&self, root: &Arc<OwnedFd>) -> OsResult<()> {
@@ -215,6 +216,15 @@ fn open_regular(place: &Place, path: &ClusterPath, access: OFlags, what: &str) -
 /// Where a draft is, below its root.
 fn draft_path(draft: &str) -> PathBuf {
     Path::new(STATE_DIRECTORY).join(format!("new.{draft}"))
+}
+
+/// Makes durable what is in a directory below `root`, and that it is there: whoever made it, and the directories on the
+/// way to it, may not have lived to do so.
+fn sync_way_to(root: &Arc<OwnedFd>, directory: &Path) -> OsResult<()> {
+    for directory in directory.ancestors().filter(|directory| !directory.as_os_str().is_empty()) {
+        Place { root: Arc::clone(root), rest: directory.to_owned() }.sync()?;
+    }
+    fs::fsync(&**root)
 }
 
 impl TargetStore for DirectoryStore {
@@ -287,6 +297,8 @@ impl TargetStore for DirectoryStore {
         let place = self.place(path);
         let there = self.entry(path)?;
         if there.as_ref().is_some_and(|entry| entry.kind == FileKind::Symlink { text: text.to_vec() }) {
+            // Who made it may not have lived to make it durable.
+            self.changes.add(path, &place);
             let is_root = path.below(b"pg_tblspc").is_some() && !self.roots.contains_key(path.as_bytes());
             return if is_root { self.add_root(path, &link) } else { Ok(()) };
         }
@@ -375,8 +387,7 @@ impl TargetStore for DirectoryStore {
         self.make_state_directory(&place.root).map_err(fail)?;
         keep::make_undo_directory(place.root.as_fd()).map_err(fail)?;
         keep::keep(&place, name).map_err(fail)?;
-        let link = self.root_of(path).0.map(<[u8]>::to_vec).unwrap_or_default();
-        self.kept_in.insert(link, place.root);
+        self.note_kept(path, place.root);
         Ok(())
     }
 
@@ -387,10 +398,8 @@ impl TargetStore for DirectoryStore {
 
     fn sync_kept(&mut self) -> Result<()> {
         for root in std::mem::take(&mut self.kept_in).into_values().filter(|_| self.changes.wanted()) {
-            for directory in [keep::undo_directory(), PathBuf::from(STATE_DIRECTORY)] {
-                let place = Place { root: Arc::clone(&root), rest: directory };
-                place.sync().context(|| "cannot sync what is kept for an undo".to_owned())?;
-            }
+            sync_way_to(&root, &keep::undo_directory())
+                .context(|| "cannot sync what is kept for an undo".to_owned())?;
         }
         Ok(())
     }
@@ -400,7 +409,9 @@ impl TargetStore for DirectoryStore {
         let fail = |error| io_error("keep directory", path, error);
         keep::make_undo_directory(place.root.as_fd()).map_err(fail)?;
         self.changes.add(path, &place);
-        keep::keep_directory(&place, name).map_err(fail)
+        let gone = keep::keep_directory(&place, name).map_err(fail)?;
+        self.note_kept(path, place.root);
+        Ok(gone)
     }
 
     fn put_back(&mut self, path: &ClusterPath, name: &str) -> Result<bool> {
@@ -439,9 +450,7 @@ impl TargetStore for DirectoryStore {
             opened => opened.map_err(fail)?,
         };
         if create && self.changes.wanted() {
-            // The directory's own name must be as durable as the names in it.
-            let place = Place { root, rest: path }.parent();
-            place.sync().and_then(|()| place.parent().sync()).map_err(fail)?;
+            sync_way_to(&root, path.parent().unwrap_or(Path::new("."))).map_err(fail)?;
         }
         Ok(Some(Box::new(LogFile::new(file, shown, self.changes.wanted())?)))
     }
@@ -457,9 +466,7 @@ impl TargetStore for DirectoryStore {
 
     fn drop_kept_in(&mut self, link: &ClusterPath) -> Result<()> {
         match self.roots.get(link.as_bytes()) {
-            Some(root) => {
-                keep::clear_state(root.as_fd(), &[]).context(|| format!("cannot clear the state directory in {link}"))
-            }
+            Some(root) => self.clear_state(root, &[]).context(|| format!("cannot clear the state directory in {link}")),
             None => Ok(()),
         }
     }
@@ -467,9 +474,9 @@ impl TargetStore for DirectoryStore {
     fn drop_kept(&mut self) -> Result<()> {
         for (link, root) in &self.roots {
             let shown = String::from_utf8_lossy(link);
-            self.clear(root, &[]).context(|| format!("cannot clear the state directory in {shown}"))?;
+            self.clear_state(root, &[]).context(|| format!("cannot clear the state directory in {shown}"))?;
         }
-        self.clear(&self.root, &STATE_FILES).context(|| "cannot clear the state directory".to_owned())
+        self.clear_state(&self.root, &STATE_FILES).context(|| "cannot clear the state directory".to_owned())
     }
 
     fn sync(&mut self, progress: &dyn Progress) -> Result<()> {
