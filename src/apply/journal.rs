@@ -43,6 +43,17 @@ pub(super) enum Record {
     Undoing,
     /// It came to its end.
     Undone,
+    /// Before-images are durable.
+    Images(ImagesUpTo),
+}
+
+/// How far a log of before-images can be relied on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ImagesUpTo {
+    /// The link of the root that it is in, by its bytes; empty for the data directory.
+    pub(super) root: Vec<u8>,
+    /// Bytes of the log that are durable.
+    pub(super) length: u64,
 }
 
 /// Consecutive pieces of one action.
@@ -91,6 +102,9 @@ impl PhaseDone {
     }
 }
 
+/// Bytes of records after which a frame is full.
+const ENOUGH: usize = 1 << 20;
+
 /// Bytes of a piece: no file is fetched again from its start because its end is missing.
 pub(super) const PIECE: u64 = 64 << 20;
 
@@ -136,6 +150,8 @@ pub(super) struct Journal {
     pub(super) phases: Vec<PhaseDone>,
     /// Paths that no action is about, and whether something was there.
     pub(super) extras: BTreeMap<Vec<u8>, bool>,
+    /// Bytes of each root's before-images that are durable, by the root's link.
+    pub(super) images: BTreeMap<Vec<u8>, u64>,
     /// The control file of the last step.
     pub(super) finished: Option<String>,
     /// Whether an undo began.
@@ -223,6 +239,9 @@ impl Journal {
             Record::Finishing { sha256 } => self.finished = Some(sha256),
             Record::Undoing => self.undoing = true,
             Record::Undone => self.undone = true,
+            Record::Images(ImagesUpTo { root, length }) => {
+                self.images.insert(root, length);
+            }
         }
     }
 }
@@ -261,16 +280,78 @@ impl Writer {
 
     /// Appends records, durably; what they say must be durable already.
     pub(super) fn write(&mut self, records: Vec<Record>) -> Result<()> {
-        if records.is_empty() {
-            return Ok(());
-        }
         let mut payload = Vec::new();
         for record in &records {
             payload = postcard::to_extend(record, payload).context(|| "cannot write the journal".to_owned())?;
+            if payload.len() >= ENOUGH {
+                self.write_frame(&std::mem::take(&mut payload))?;
+            }
         }
-        self.log.append(&frame(&payload))?;
-        self.log.sync()?;
+        self.write_frame(&payload)?;
         records.into_iter().for_each(|record| self.journal.note(record));
         Ok(())
+    }
+
+    /// Appends a frame, durably: of two that are not, the second could outlive the first.
+    fn write_frame(&mut self, payload: &[u8]) -> Result<()> {
+        if payload.is_empty() {
+            return Ok(());
+        }
+        self.log.append(&frame(payload))?;
+        self.log.sync()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// A log in memory.
+    #[derive(Clone, Default)]
+    struct Memory(Rc<RefCell<Vec<u8>>>);
+
+    impl ReadAt for Memory {
+        fn length(&self) -> Result<u64> {
+            Ok(self.0.borrow().len() as u64)
+        }
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+            let bytes = self.0.borrow();
+            let rest = bytes.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            Ok(count)
+        }
+    }
+
+    impl Log for Memory {
+        fn append(&mut self, bytes: &[u8]) -> Result<()> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(())
+        }
+        fn truncate(&mut self, length: u64) -> Result<()> {
+            self.0.borrow_mut().truncate(usize::try_from(length).unwrap());
+            Ok(())
+        }
+        fn sync(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// As many segments as a source may have written since the plan.
+    #[test]
+    fn any_number_of_records_can_be_read_again() {
+        let log = Memory::default();
+        let mut writer = Writer::begin(Box::new(log.clone()), "id").unwrap();
+        let extra =
+            |n: u32| Record::Extra { path: format!("pg_wal/{n:024X}").into_bytes(), existed: n.is_multiple_of(2) };
+        writer.write((0..200_000).map(extra).collect()).unwrap();
+        let read = Journal::read(&log).unwrap();
+        assert_eq!(read.extras.len(), 200_000);
+        assert_eq!(read.length, log.length().unwrap());
+        assert_eq!(Journal { length: 0, ..read }, *writer.journal());
     }
 }

@@ -11,12 +11,15 @@ use crate::manifest::{Action, ActionKind, Manifest, Phase};
 use crate::types::ClusterPath;
 
 /// Everything that the journal says was changed is kept, and every before-image is whole. Changes nothing.
-pub(super) fn check_kept(store: &mut dyn TargetStore, manifest: &Manifest, journal: &Journal) -> Result<()> {
+/// Without a journal there is less to compare with.
+pub(super) fn check_kept(store: &mut dyn TargetStore, manifest: &Manifest, journal: Option<&Journal>) -> Result<()> {
     let control = control_path()?;
     if !store.is_kept(&control, KEPT_CONTROL)? {
         return Err(gone(&control));
     }
-    let images = Images::actions(store)?;
+    let images = Images::actions(store, journal)?;
+    let nothing = Journal::default();
+    let journal = journal.unwrap_or(&nothing);
     let block_size = u64::from(manifest.target.control_file.geometry.block_size);
     for (number, action) in numbered(manifest).filter(|(_, action)| action.before.is_some()) {
         let there = match needs(action, number, journal, block_size) {

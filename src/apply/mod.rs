@@ -321,7 +321,7 @@ fn not_needed(context: &mut ApplyContext<'_>) -> Result<Outcome> {
 
 /// Everything after the seal; `again` says that an earlier run may have done some of it.
 fn execute(context: &mut ApplyContext<'_>, journal: &mut Journal, again: bool) -> Result<Outcome> {
-    let images = if context.options.undo { Some(Images::resume(context.store)?) } else { None };
+    let images = if context.options.undo { Some(Images::resume(context.store, journal.journal())?) } else { None };
     context.progress.begin(Stage::Copy, Some(context.manifest.totals.bytes));
     let mut units = context.units(journal, images);
     let phases = [Phase::Wal, Phase::Create, Phase::Copy, Phase::Truncate, Phase::Remove];

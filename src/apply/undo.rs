@@ -90,8 +90,7 @@ pub fn undo(context: UndoContext<'_>) -> Result<Undone> {
         return Err(Error::precondition("the apply kept nothing to undo it with (--no-undo)")
             .hint("finish it: pg_unfork apply"));
     }
-    let nothing = Journal::default();
-    check_kept(context.store, context.manifest, state.journal.as_ref().unwrap_or(&nothing))?;
+    check_kept(context.store, context.manifest, state.journal.as_ref().ok())?;
     // The way back must not depend on room for a line of history.
     let _ = note_event(&mut context, "undo", None);
     let outcome = restore(&mut context, &state, &control).map_err(|error| {
@@ -119,7 +118,7 @@ fn restore(context: &mut UndoContext<'_>, state: &State, control: &[u8]) -> Resu
     let restored = extras(context, &journal)
         .and_then(|()| remove_new(context))
         .and_then(|()| put_back_all(context))
-        .and_then(|()| put_back_blocks(context));
+        .and_then(|()| put_back_blocks(context, state.journal.as_ref().ok()));
     context.progress.end();
     restored?;
     context.store.sync(context.progress)?;
@@ -224,10 +223,10 @@ fn put_back_all(context: &mut UndoContext<'_>) -> Result<()> {
 }
 
 /// Puts back blocks and tails; then sizes and times are those of before.
-fn put_back_blocks(context: &mut UndoContext<'_>) -> Result<()> {
+fn put_back_blocks(context: &mut UndoContext<'_>, journal: Option<&Journal>) -> Result<()> {
     let (manifest, interrupt) = (context.manifest, context.interrupt);
     let mut patched = std::collections::BTreeSet::new();
-    Images::each(context.store, &mut |store, number, offset, bytes| {
+    Images::each(context.store, journal, &mut |store, number, offset, bytes| {
         interrupt.check()?;
         let action = manifest.actions.get(number as usize).filter(|action| action.kind == ActionKind::Patch);
         let action = action.ok_or_else(|| Error::failure("a before-image is of no action of the plan"))?;

@@ -90,8 +90,9 @@ impl Units<'_> {
             there.push((action, after));
         }
         if let Some(images) = &mut self.images {
-            images.sync()?;
+            let durable = images.sync()?;
             self.store.sync_kept()?;
+            self.journal.write(durable)?;
         }
         there.into_iter().try_for_each(|(action, after)| self.store.truncate(&action.path, after))
     }
@@ -115,7 +116,8 @@ impl Units<'_> {
             };
             self.left += u64::from(!gone);
         }
-        Ok(())
+        // Where directories went to, before where they came from.
+        self.store.sync_kept()
     }
 
     /// Copies files, blocks and tails. Those with a number are journaled by it.
@@ -154,16 +156,15 @@ impl Units<'_> {
         let mut rewritten = Vec::new();
         for (number, action) in settings.collect::<Vec<_>>() {
             let Some(copied) = self.journal.journal().record_of(number, 0) else { continue };
-            // What has grown that large is a log.
-            if matches!(self.store.entry(&action.path)?, Some(FileEntry { kind: FileKind::File { size, .. }, .. }) if size > SMALL_FILE_LIMIT)
-            {
+            let entry = self.store.entry(&action.path)?;
+            // No settings are so large; a server's log may be.
+            if copied.bytes > SMALL_FILE_LIMIT || (copied.gone && entry.is_none()) {
                 continue;
             }
-            let found = self.store.read_small(&action.path)?;
-            let as_copied = found.as_ref().is_some_and(|found| {
-                found.len() as u64 == copied.bytes && crc32c::crc32c(found).to_le_bytes() == copied.crc
-            });
-            if as_copied || (copied.gone && found.is_none()) {
+            let as_long =
+                matches!(entry, Some(FileEntry { kind: FileKind::File { size, .. }, .. }) if size == copied.bytes);
+            let found = if as_long { self.store.read_small(&action.path)? } else { None };
+            if found.is_some_and(|found| crc32c::crc32c(&found).to_le_bytes() == copied.crc) {
                 continue;
             }
             self.store.keep(&action.path, &format!("{number}.rewritten"))?;
@@ -206,8 +207,9 @@ impl Units<'_> {
             let length = request.length.unwrap_or(0).min(there);
             images.save(self.store, number, &piece.action.path, request.offset, length)?;
         }
-        images.sync()?;
-        self.store.sync_kept()
+        let durable = images.sync()?;
+        self.store.sync_kept()?;
+        self.journal.write(durable)
     }
 
     fn copy_batch(&mut self, batch: &Batch<'_>) -> Result<()> {
