@@ -6,11 +6,12 @@ use pg_unfork::apply::{clean, condition};
 use pg_unfork::error::ErrorKind;
 use pg_unfork::format::ControlFile;
 
-use super::deaths::Case;
+use super::case::Case;
 use super::kills::kill_sealed;
 use super::on;
 use crate::support::cluster::{Cluster, Stop};
 use crate::support::fault::{Fault, Trap};
+use crate::support::likeness::From;
 use crate::support::pair::Pair;
 use crate::support::servers::Major;
 use crate::support::stock::Source;
@@ -49,19 +50,19 @@ fn damage(target: &Cluster, file: &str) {
 /// A clean that dies anywhere leaves all that an undo needs, or nothing that an undo would take for it.
 #[test]
 fn a_clean_that_dies() {
-    let case = Case::new(Major(17));
+    let case = Case::new(Major(17), From::Stopped);
     for at in 1.. {
         let target = case.pair.copy_target();
         let _ = case.apply(&target, &Trap::counting(), true).unwrap();
         let manifest = case.manifest_for(&target);
         let trap = Trap::new(at, Fault::Death);
-        let died = clean(&mut case.store(&target, &trap), &control(&target), Some(&manifest), true).is_err();
+        let died = clean(&mut case.trapped_store(&target, &trap), &control(&target), Some(&manifest), true).is_err();
         if case.undo(&target, &Trap::counting()).is_ok() {
             case.assert_as_before(&target);
             continue;
         }
         case.assert_applied(&target);
-        let mut store = case.store(&target, &Trap::counting());
+        let mut store = case.trapped_store(&target, &Trap::counting());
         let _ = clean(&mut store, &control(&target), Some(&manifest), true).unwrap();
         let left: Vec<_> = fs::read_dir(target.path(".pg_unfork")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["history"], "died at {at}");
@@ -74,7 +75,7 @@ fn a_clean_that_dies() {
 /// Somebody made room by removing what was kept: no undo begins, and the apply can still come to its end.
 #[test]
 fn what_was_kept_is_gone() {
-    let case = Case::new(Major(15));
+    let case = Case::new(Major(15), From::Stopped);
     let target = almost_applied(&case);
     let kept = fs::read_dir(target.path(".pg_unfork/undo")).unwrap().map(|e| e.unwrap().path());
     let kept = kept.filter(|path| path.is_file() && !path.ends_with("images"));
@@ -96,13 +97,13 @@ fn what_was_kept_is_gone() {
 /// Before-images are looked at before an undo begins; without them the apply goes on only without a way back.
 #[test]
 fn damaged_images() {
-    let case = Case::new(Major(18));
+    let case = Case::new(Major(18), From::Stopped);
     let target = almost_applied(&case);
     damage(&target, ".pg_unfork/undo/images");
     let error = case.undo(&target, &Trap::counting()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Failure, "{error}");
     assert!(error.to_string().contains("damaged at byte"), "{error}");
-    let condition = condition(&mut case.store(&target, &Trap::counting()), &control(&target)).unwrap();
+    let condition = condition(&mut case.trapped_store(&target, &Trap::counting()), &control(&target)).unwrap();
     assert_eq!(condition, pg_unfork::apply::Condition::Applying);
     assert_eq!(case.apply(&target, &Trap::counting(), true).unwrap_err().kind(), ErrorKind::Incomplete);
     let _ = case.apply(&target, &Trap::counting(), false).unwrap();
@@ -112,7 +113,7 @@ fn damaged_images() {
 /// With a damaged journal one can only go back, all the way: `backup_label`, too.
 #[test]
 fn a_damaged_journal() {
-    let case = Case::new(Major(16));
+    let case = Case::new(Major(16), From::Stopped);
     let target = almost_applied(&case);
     assert!(target.path("backup_label").exists());
     damage(&target, ".pg_unfork/journal");
@@ -124,7 +125,7 @@ fn a_damaged_journal() {
 /// The control file of before is put back by hand into a half-changed directory: that undoes nothing.
 #[test]
 fn the_seal_is_lifted_with_the_old_control_file() {
-    let case = Case::new(Major(14));
+    let case = Case::new(Major(14), From::Stopped);
     let target = almost_applied(&case);
     fs::copy(target.path(".pg_unfork/pg_control.before"), target.path("global/pg_control")).unwrap();
     assert!(on(&target, "status").success().stdout.starts_with("tampered: "));
@@ -136,7 +137,7 @@ fn the_seal_is_lifted_with_the_old_control_file() {
 /// Without its state directory a sealed target is not taken for an untouched one.
 #[test]
 fn the_state_is_gone() {
-    let case = Case::new(Major(16));
+    let case = Case::new(Major(16), From::Stopped);
     let target = almost_applied(&case);
     fs::remove_dir_all(target.path(".pg_unfork")).unwrap();
     let status = on(&target, "status").success().stdout;
@@ -167,7 +168,7 @@ fn going_on_without_a_source() {
 fn a_large_log_is_no_setting() {
     let pair = Pair::shared(Major(13)).copy();
     fs::write(pair.source.path("server.log"), vec![b'x'; 17 << 20]).unwrap();
-    let case = Case::of(pair);
+    let case = Case::of(pair, From::Stopped);
     let target = almost_applied(&case);
     let _ = case.apply(&target, &Trap::counting(), true).unwrap();
     case.assert_applied(&target);

@@ -1,9 +1,12 @@
 //! An apply that dies, fails, is gone on with or taken back: from the first write on one can go forward or back at any
 //! instant, and no server starts in between.
 
+mod case;
 mod damage;
 mod deaths;
 mod kills;
+mod odd;
+mod power;
 mod undoing;
 mod verifying;
 

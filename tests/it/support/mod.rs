@@ -16,6 +16,8 @@
 //! | [`relay`] | a bad line between the program and a server |
 //! | [`tool`] | the program under test |
 //! | [`likeness`] | our outcome compared with stock's, byte for byte |
+//! | [`fault`] | a target on which something goes wrong at a chosen operation |
+//! | [`power`] | a target on a machine whose power is cut |
 //! | [`life`] | what a rewound cluster owes once it runs |
 //! | [`wal_builder`] | WAL that no server wrote |
 //! | [`tree`] | what a directory contains, and how two differ |
@@ -31,6 +33,7 @@ pub(crate) mod life;
 pub(crate) mod likeness;
 pub(crate) mod outcome;
 pub(crate) mod pair;
+pub(crate) mod power;
 pub(crate) mod relay;
 pub(crate) mod replication;
 pub(crate) mod scratch;
