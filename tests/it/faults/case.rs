@@ -190,7 +190,7 @@ bgwriter_lru_maxpages = 0
         assert!(found.bytes > 0 && found.pages > Some(0));
     }
 
-    fn differs_from_applied(&self, target: &Cluster) -> Vec<String> {
+    pub(super) fn differs_from_applied(&self, target: &Cluster) -> Vec<String> {
         let varies = |path: &Path| self.varies.iter().any(|name| path == Path::new(name));
         let ignore = |path: &Path| tree::is_own_state(path) || varies(path);
         let mut different = tree::diff(&self.after, &Tree::of(target), &ignore);

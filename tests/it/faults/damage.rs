@@ -61,7 +61,8 @@ fn a_clean_that_dies() {
             case.assert_as_before(&target);
             continue;
         }
-        case.assert_applied(&target);
+        // There is no state to verify by.
+        assert_eq!(case.differs_from_applied(&target), [""; 0]);
         let mut store = case.trapped_store(&target, &Trap::counting());
         let _ = clean(&mut store, &control(&target), Some(&manifest), true).unwrap();
         let left: Vec<_> = fs::read_dir(target.path(".pg_unfork")).unwrap().map(|e| e.unwrap().file_name()).collect();
