@@ -139,7 +139,8 @@
 //!
 //! `new.N` and `undo/` are in a `.pg_unfork/` of each tablespace's location and of a linked `pg_wal`, too: what is kept
 //! stays in its file system. A frame is a magic, length, CRC-32C and payload. A torn last frame does not count; damage
-//! before whole frames is refused, with its offset.
+//! before whole frames is refused, with its offset. The journal says how far the images are durable: behind that a crash
+//! of the machine may have left anything.
 //!
 //! The state speaks of one control file. It is known by its SHA-256: as before the apply, sealed, or as the journal says
 //! that the last step leaves it. Any other one means that a server has run since or that the directory is a clone, and

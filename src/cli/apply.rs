@@ -69,6 +69,9 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
         actor: &state::actor(),
     })?;
     output::note(&describe(outcome, &directory));
+    if matches!(outcome, Outcome::Rewound { .. }) && !arguments.no_undo {
+        output::note(&way_back(&directory));
+    }
     if sync == SyncMethod::None && matches!(outcome, Outcome::Rewound { .. }) {
         output::note(state::NOT_DURABLE);
     }
@@ -119,4 +122,10 @@ fn describe(outcome: Outcome, directory: &Path) -> String {
             text
         }
     }
+}
+
+/// What is still possible, until a server has run.
+fn way_back(directory: &Path) -> String {
+    let shown = state::quoted(directory);
+    format!("pg_unfork: to go back instead: pg_unfork undo -D {shown}; once satisfied: pg_unfork clean -D {shown}\n")
 }

@@ -131,7 +131,7 @@ fn describe(status: &Status, directory: &Path, holder: Option<u32>) -> String {
 }
 
 /// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let plain = path.as_os_str().as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(byte));
     if plain { path.display().to_string() } else { format!("'{}'", path.display().to_string().replace('\'', "'\\''")) }
 }
