@@ -246,6 +246,14 @@ impl Journal {
     }
 }
 
+/// Reads a journal from its first byte to its last; gives the bytes that it says were copied.
+///
+/// # Errors
+/// When it is damaged before its end, or has a record that this version does not know.
+pub fn bytes_journaled(log: &dyn ReadAt) -> Result<u64> {
+    Journal::read(log).map(|journal| journal.bytes())
+}
+
 /// A journal that is being written.
 pub(super) struct Writer {
     log: Box<dyn Log>,

@@ -39,6 +39,7 @@ use units::Units;
 
 pub use clean::{clean, unarchived_wal};
 pub use history::{Actor, note};
+pub use journal::bytes_journaled;
 pub use state::{Condition, condition, is_applied, is_at_home};
 pub use status::{Status, status};
 pub use undo::{UndoContext, Undone, undo};

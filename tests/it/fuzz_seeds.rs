@@ -8,6 +8,9 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use pg_unfork::apply::bytes_journaled;
+use pg_unfork::cluster::ReadAt;
+use pg_unfork::error::Result;
 use pg_unfork::format::wal::{Start, WalFormat, WalReader};
 use pg_unfork::format::{ControlFile, parse_history};
 use pg_unfork::manifest::{self, Manifest};
@@ -119,4 +122,29 @@ fn small(document: &[u8]) -> Vec<u8> {
     });
     plan.kept.truncate(3);
     manifest::to_json(&mut plan).unwrap()
+}
+
+/// A journal in memory.
+struct Whole(Vec<u8>);
+
+impl ReadAt for Whole {
+    fn length(&self) -> Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        let rest = &self.0[(offset as usize).min(self.0.len())..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+}
+
+/// The seed of a journal is one: of an apply that has copied two blocks. (After the byte that tells the target how to
+/// take it.)
+#[test]
+fn journals() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/journal/frames");
+    let seed = fs::read(path).unwrap();
+    assert_eq!(bytes_journaled(&Whole(seed[1..].to_vec())).unwrap(), 2 * PAGE as u64);
 }

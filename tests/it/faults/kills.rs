@@ -11,6 +11,7 @@ use pg_unfork::format::ControlFile;
 use super::on;
 use crate::support::cluster::Cluster;
 use crate::support::life::{assert_follows, assert_sound_at_rest};
+use crate::support::likeness::From;
 use crate::support::outcome::Outcome;
 use crate::support::pair::Pair;
 use crate::support::servers::Major;
@@ -103,17 +104,20 @@ fn a_killed_apply_can_be_taken_back() {
 }
 
 /// Killed again and again at any moment, an apply comes to its end: nothing durable is done twice.
-#[test]
-fn an_apply_that_is_killed_all_the_time_ends() {
-    let Pair { source, target } = Pair::shared(Major(16)).copy();
-    source.start();
-    source.checkpoint();
-    let plan = Plan::of(&target, Source::Server(&source, REWIND_USER), &["-R"]);
+fn killed_all_the_time(major: Major, from: From, arguments: &[&str]) {
+    let pair = Pair::shared(major).copy();
+    if from == From::Live {
+        pair.source.start();
+        pair.source.checkpoint();
+    }
+    let plan = Plan::of(&pair.target, pair.source(from), Pair::arguments(from));
     let mut kills = 0;
     let mut patience = Duration::from_millis(5);
     loop {
         let begun = Instant::now();
-        let mut apply = start_apply(&plan);
+        let mut command = pg_unfork(&["apply"]);
+        let command = command.arg(plan.path()).args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
+        let mut apply = command.spawn().unwrap();
         let status = loop {
             if let Some(status) = apply.try_wait().unwrap() {
                 break status;
@@ -131,11 +135,50 @@ fn an_apply_that_is_killed_all_the_time_ends() {
         kills += 1;
         patience += Duration::from_millis(7);
     }
-    assert!(kills > 3, "{kills} kills");
-    let _ = on(&target, "verify").success();
-    source.sql("postgres", "ALTER ROLE rewind_user REPLICATION");
-    assert_follows(&target, &source);
-    assert_sound_at_rest(&target);
+    assert!(kills > 2, "{kills} kills");
+    let _ = on(&pair.target, "verify").success();
+    pair.assert_lives(from);
+}
+
+#[test]
+fn killed_all_the_time_with_a_live_source() {
+    killed_all_the_time(Major(16), From::Live, &[]);
+}
+
+#[test]
+fn killed_all_the_time_with_a_live_source_and_without_undo() {
+    killed_all_the_time(Major(14), From::Live, &["--no-undo"]);
+}
+
+#[test]
+fn killed_all_the_time_with_a_stopped_source() {
+    killed_all_the_time(Major(13), From::Stopped, &[]);
+}
+
+#[test]
+fn killed_all_the_time_with_a_stopped_source_and_without_undo() {
+    killed_all_the_time(Major(17), From::Stopped, &["--no-undo"]);
+}
+
+/// Nobody has to listen: neither closed streams nor broken pipes stop an apply or an undo.
+#[test]
+fn nobody_listens() {
+    let Pair { source, target } = Pair::shared(Major(15)).copy();
+    let before = Tree::of(&target);
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    let run = |arguments: &[&str], redirection: &str| {
+        let program = pg_unfork(&[]).get_program().to_owned();
+        let script = format!("exec \"$@\" {redirection}");
+        let mut command = std::process::Command::new("bash");
+        let _ =
+            Outcome::of(command.args(["-o", "pipefail", "-c", &script, "bash"]).arg(program).args(arguments)).success();
+    };
+    let (file, directory) = (plan.path(), target.data());
+    let (file, directory) = (file.to_str().unwrap(), directory.to_str().unwrap());
+    run(&["apply", file], ">&- 2>&-");
+    run(&["status", "-D", directory], "2>&-");
+    run(&["undo", "-D", directory], "> >(true) 2> >(true)");
+    assert_eq!(tree::diff(&before, &Tree::of(&target), &tree::is_own_state), [""; 0]);
 }
 
 /// Somebody lifts the seal: the apply cannot end any more, but what was replaced can be put back.
