@@ -7,6 +7,7 @@
 //! resumed, and `undo` can put everything back. `state` says which of that is the case.
 
 mod clean;
+mod done;
 mod expected;
 mod finish;
 mod frame;
