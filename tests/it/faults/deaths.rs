@@ -71,28 +71,28 @@ fn undo_dies(case: &Case, fault: Fault, count: u64) -> usize {
 #[test]
 fn an_apply_that_dies_is_gone_on_with() {
     let case = Case::new(Major(18), From::Stopped);
-    let runs = forward(&case, true, Fault::Death, 60 * soak()) + forward(&case, false, Fault::Death, 30 * soak());
+    let runs = forward(&case, true, Fault::Death, 40 * soak()) + forward(&case, false, Fault::Death, 20 * soak());
     println!("{runs} deaths");
 }
 
 #[test]
 fn an_apply_that_dies_while_it_writes_is_gone_on_with() {
     let case = Case::new(Major(13), From::Stopped);
-    let runs = forward(&case, true, Fault::DeathHalfWay, 60 * soak());
+    let runs = forward(&case, true, Fault::DeathHalfWay, 40 * soak());
     println!("{runs} deaths");
 }
 
 #[test]
 fn an_apply_that_dies_is_taken_back() {
     let case = Case::new(Major(15), From::Stopped);
-    let runs = back(&case, Fault::Death, 60 * soak()) + back(&case, Fault::DeathHalfWay, 30 * soak());
+    let runs = back(&case, Fault::Death, 40 * soak()) + back(&case, Fault::DeathHalfWay, 20 * soak());
     println!("{runs} deaths");
 }
 
 #[test]
 fn an_undo_that_dies_is_gone_on_with() {
     let case = Case::new(Major(16), From::Stopped);
-    let runs = undo_dies(&case, Fault::Death, 60 * soak()) + undo_dies(&case, Fault::DeathHalfWay, 20 * soak());
+    let runs = undo_dies(&case, Fault::Death, 40 * soak()) + undo_dies(&case, Fault::DeathHalfWay, 16 * soak());
     println!("{runs} deaths");
 }
 
@@ -100,7 +100,7 @@ fn an_undo_that_dies_is_gone_on_with() {
 #[test]
 fn failures_are_survived() {
     let case = Case::new(Major(14), From::Stopped);
-    for (number, count) in [(28, 20), (5, 20), (13, 10), (16, 10)] {
+    for (number, count) in [(28, 12), (5, 12), (13, 8), (16, 8)] {
         forward(&case, true, Fault::Error(number), count * soak());
     }
 }

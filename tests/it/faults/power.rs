@@ -67,18 +67,18 @@ fn cut(case: &Case, running: Running, undo: bool, count: u64) -> usize {
 #[test]
 fn an_apply_without_power() {
     let case = Case::new(Major(17), From::Stopped);
-    let cuts = cut(&case, Running::Apply, true, 40 * soak()) + cut(&case, Running::Apply, false, 10 * soak());
+    let cuts = cut(&case, Running::Apply, true, 28 * soak()) + cut(&case, Running::Apply, false, 8 * soak());
     println!("{cuts} cuts");
 }
 
 #[test]
 fn an_apply_from_a_live_source_without_power() {
     let case = Case::new(Major(14), From::Live);
-    println!("{} cuts", cut(&case, Running::Apply, true, 20 * soak()));
+    println!("{} cuts", cut(&case, Running::Apply, true, 14 * soak()));
 }
 
 #[test]
 fn an_undo_without_power() {
     let case = Case::new(Major(15), From::Stopped);
-    println!("{} cuts", cut(&case, Running::Undo, true, 20 * soak()));
+    println!("{} cuts", cut(&case, Running::Undo, true, 14 * soak()));
 }
