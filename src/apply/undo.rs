@@ -10,7 +10,7 @@ use super::kept::check_kept;
 use super::seal::{KEPT_CONTROL, write_file};
 use super::state::{Condition, State, control_path, open_journal, path_of, sha256};
 use super::units::{numbered, size};
-use super::{Actor, check_no_server, journal::Journal, note};
+use super::{Actor, check_manifest, check_no_server, journal::Journal, note};
 use crate::cluster::{Durability, FileKind, Target, TargetStore};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::ControlFile;
@@ -71,6 +71,7 @@ pub fn undo(context: UndoContext<'_>) -> Result<Undone> {
     if state.header.digest != context.manifest.digest {
         return Err(Error::precondition("the state directory's plan is not the one that was applied"));
     }
+    check_manifest(context.manifest)?;
     let condition = state.condition(&control);
     match condition {
         Condition::Untouched | Condition::Prepared | Condition::Lost => return Ok(Undone::Nothing),
