@@ -9,6 +9,7 @@ use super::journal::{Record, Writer as Journal};
 use super::seal::write_file;
 use super::state::{control_path, sha256};
 
+use crate::cluster::rules::is_tablespace_link;
 use crate::cluster::{Durability, STATE_DIRECTORY, Source, SourceKind, TargetStore};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::wal::WalFormat;
@@ -236,14 +237,9 @@ pub(super) fn recovery_line(plan: &RecoveryPlan) -> String {
     format!("primary_conninfo = '{value}'\n")
 }
 
-/// Whether a link at this path is that of a tablespace, and so is followed.
-fn is_tablespace(path: &ClusterPath) -> bool {
-    path.below(b"pg_tblspc").is_some()
-}
-
 /// Takes the state directories out of the file systems that only had files on their way.
 fn leave_roots(context: &mut ApplyContext<'_>) -> Result<()> {
-    let is_root = |action: &&Action| action.kind == ActionKind::CreateSymlink && is_tablespace(&action.path);
+    let is_root = |action: &&Action| action.kind == ActionKind::CreateSymlink && is_tablespace_link(&action.path);
     let created = context.manifest.actions.iter().filter(is_root);
     let roots = context.manifest.target.roots.iter().map(|root| &root.path).chain(created.map(|action| &action.path));
     for root in roots {

@@ -81,6 +81,13 @@ pub fn holds_data(path: &ClusterPath) -> bool {
     }
 }
 
+/// Whether a link at this path is that of a tablespace, which leads to a root of the cluster. Other links are only
+/// kept as they are.
+#[must_use]
+pub fn is_tablespace_link(path: &ClusterPath) -> bool {
+    path.below(b"pg_tblspc").is_some_and(|name| !name.contains(&b'/'))
+}
+
 /// Whether a path is, or lies in, a state directory: at the top of the data directory, of
 /// `pg_wal` or of a tablespace's location.
 fn is_own_state(path: &ClusterPath) -> bool {

@@ -17,6 +17,7 @@ use super::durable::{Changes, SyncMethod};
 use super::keep;
 use super::log::LogFile;
 use super::place::{Place, entry_of, io_error, make_directory, open_directory};
+use crate::cluster::rules::is_tablespace_link;
 use crate::cluster::{
     FileEntry, FileKind, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, ReadAt, SMALL_FILE_LIMIT,
     STATE_DIRECTORY, STATE_FILES, TargetStore,
@@ -80,7 +81,7 @@ impl DirectoryStore {
     }
 
     /// Opens a data directory on which an apply has begun: it may have removed some of the planned links, and
-    /// made some of `new` ones.
+    /// made some of `new` ones. Of those, only the links of tablespaces are followed.
     ///
     /// # Errors
     /// As [`DirectoryStore::open`].
@@ -99,7 +100,7 @@ impl DirectoryStore {
                 _ => store.add_root(link, text)?,
             }
         }
-        for (link, text) in new {
+        for (link, text) in new.iter().filter(|(link, _)| is_tablespace_link(link)) {
             if store.link_text(link).as_deref() == Some(text.as_bytes()) {
                 store.add_root(link, text)?;
             }
@@ -275,7 +276,7 @@ impl TargetStore for DirectoryStore {
 
     fn check_symlinks(&self, links: &[(&ClusterPath, &[u8])]) -> Result<()> {
         let mut taken: Vec<(&ClusterPath, PathBuf)> = Vec::new();
-        for &(path, text) in links.iter().filter(|(path, _)| path.below(b"pg_tblspc").is_some()) {
+        for &(path, text) in links.iter().filter(|(path, _)| is_tablespace_link(path)) {
             let real = self.check_location(path, &LinkText::new(text))?;
             if let Some((other, there)) =
                 taken.iter().find(|(_, there)| real.starts_with(there) || there.starts_with(&real))
@@ -299,7 +300,7 @@ impl TargetStore for DirectoryStore {
         if there.as_ref().is_some_and(|entry| entry.kind == FileKind::Symlink { text: text.to_vec() }) {
             // Who made it may not have lived to make it durable.
             self.changes.add(path, &place);
-            let is_root = path.below(b"pg_tblspc").is_some() && !self.roots.contains_key(path.as_bytes());
+            let is_root = is_tablespace_link(path) && !self.roots.contains_key(path.as_bytes());
             return if is_root { self.add_root(path, &link) } else { Ok(()) };
         }
         self.check_symlinks(&[(path, text)])?;
@@ -307,7 +308,7 @@ impl TargetStore for DirectoryStore {
             open_parent(place.root.as_fd(), &place.rest).and_then(|(parent, name)| fs::symlinkat(text, &parent, name));
         made.map_err(|error| io_error("create symlink", path, error))?;
         self.changes.add(path, &place);
-        if path.below(b"pg_tblspc").is_some() { self.add_root(path, &link) } else { Ok(()) }
+        if is_tablespace_link(path) { self.add_root(path, &link) } else { Ok(()) }
     }
 
     fn create_file(&mut self, path: &ClusterPath, draft: &str, from: u64) -> Result<Box<dyn NewFile>> {

@@ -1,5 +1,8 @@
 //! An undo puts everything back, bit for bit.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+
 use super::on;
 use crate::support::cluster::{Cluster, Stop};
 use crate::support::for_each_major;
@@ -69,4 +72,26 @@ fn undo_and_apply_again(major: Major, from: From) {
     assert!(on(target, "status").success().stdout.starts_with("superseded: "));
     let cleaned = on(target, "clean");
     assert!(cleaned.status.success() || cleaned.stderr.contains("never archived"), "{cleaned}");
+}
+
+/// A link of the source to a directory is a link on the target, too: nothing behind it is anybody's to touch.
+#[test]
+fn links_are_not_followed() {
+    let pair = Pair::shared(Major(18)).copy();
+    let Pair { source, target } = &pair;
+    // What another cluster keeps there, for its own undo.
+    let elsewhere = pair.source.location("elsewhere");
+    let foreign = elsewhere.join(".pg_unfork/undo/1");
+    fs::create_dir_all(foreign.parent().unwrap()).unwrap();
+    fs::write(&foreign, "theirs").unwrap();
+    symlink(&elsewhere, source.path("link")).unwrap();
+    symlink("leads/nowhere", source.path("dangling")).unwrap();
+    let (before, times) = (Tree::of(target), modification_times(target));
+    let plan = Plan::of(target, Source::Directory(source), &[]);
+    let _ = plan.apply(&[]).success();
+    assert!(target.path("dangling").is_symlink() && target.path("link").is_symlink());
+    assert_undone(target, &before, &times);
+    let _ = plan.apply(&[]).success();
+    let _ = on(target, "clean").success();
+    assert_eq!(fs::read_to_string(&foreign).unwrap(), "theirs");
 }
