@@ -1,14 +1,20 @@
 //! The wish to stop, for whoever waits or works for long.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// How long what is in hand may take to come to its end, once the work shall stop.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Whether somebody wants the work to stop. Clones speak of the same wish.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     flag: Arc<AtomicBool>,
+    /// When that was first seen.
+    seen: Arc<OnceLock<Instant>>,
 }
 
 impl Interrupt {
@@ -27,7 +33,20 @@ impl Interrupt {
     /// Whether the work shall stop.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.flag.load(Ordering::Relaxed)
+        let set = self.flag.load(Ordering::Relaxed);
+        if set {
+            self.seen.get_or_init(Instant::now);
+        }
+        set
+    }
+
+    /// Goes on unless the work shall stop, and has had the time that it gets to end what is in hand.
+    ///
+    /// # Errors
+    /// When that is over.
+    pub fn check_grace(&self) -> Result<()> {
+        let over = self.is_set() && self.seen.get().is_some_and(|seen| seen.elapsed() >= GRACE);
+        if over { Err(Self::error()) } else { Ok(()) }
     }
 
     /// Goes on unless the work shall stop.
@@ -56,5 +75,16 @@ mod tests {
         assert!(clone.check().is_ok());
         interrupt.flag().store(true, Ordering::Relaxed);
         assert!(clone.is_set() && clone.check().is_err());
+    }
+
+    #[test]
+    fn what_is_in_hand_gets_a_while() {
+        let interrupt = Interrupt::new();
+        assert!(interrupt.check_grace().is_ok());
+        interrupt.flag().store(true, Ordering::Relaxed);
+        assert!(interrupt.check_grace().is_ok());
+        let before = Instant::now().checked_sub(GRACE).unwrap_or_else(Instant::now);
+        let late = Interrupt { seen: Arc::new(OnceLock::from(before)), ..interrupt };
+        assert!(late.check_grace().is_err());
     }
 }

@@ -1,8 +1,9 @@
 //! Dropping what is kept for an undo, once nobody wants one.
 
+use super::roots;
 use super::seal::KEPT_CONTROL;
 use super::state::{Condition, State, control_path, path_of};
-use crate::cluster::TargetStore;
+use crate::cluster::{Target, TargetStore};
 use crate::error::{Error, Result};
 use crate::format::ControlFile;
 use crate::manifest::{Manifest, Verdict};
@@ -20,12 +21,18 @@ pub fn unarchived_wal(manifest: &Manifest) -> Vec<String> {
     ready.collect()
 }
 
-/// Drops what is kept, and the state but for its history. `manifest` is the state directory's plan, if it can be
-/// read; `force` is needed where WAL goes that was never archived.
+/// Drops what is kept, and the state but for its history, on `target` with this control file. `manifest` is the state
+/// directory's plan, if it can be read; `force` is needed where WAL goes that was never archived.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Precondition`] while an apply or an undo is under way, or where un-archived WAL would go.
-pub fn clean(store: &mut dyn TargetStore, control: &[u8], manifest: Option<&Manifest>, force: bool) -> Result<bool> {
+pub fn clean(
+    store: &mut dyn TargetStore,
+    target: &dyn Target,
+    control: &[u8],
+    manifest: Option<&Manifest>,
+    force: bool,
+) -> Result<bool> {
     let Some(state) = State::read(store)? else { return clean_rest(store, control) };
     let condition = state.condition(control);
     if matches!(condition, Condition::Applying | Condition::Undoing | Condition::Tampered) {
@@ -41,6 +48,7 @@ pub fn clean(store: &mut dyn TargetStore, control: &[u8], manifest: Option<&Mani
         ))
         .hint("copy it from .pg_unfork/undo if anybody needs it, then clean with --force"));
     }
+    roots::forget(store, target, &state)?;
     drop_all(store)?;
     Ok(true)
 }

@@ -15,6 +15,7 @@ mod history;
 mod images;
 mod journal;
 mod kept;
+mod roots;
 mod seal;
 mod space;
 mod stale;
@@ -41,7 +42,7 @@ use units::Units;
 pub use clean::{clean, unarchived_wal};
 pub use history::{Actor, note};
 pub use journal::bytes_journaled;
-pub use state::{Condition, condition, is_applied, is_at_home};
+pub use state::{Condition, condition, is_applied};
 pub use status::{Status, status};
 pub use undo::{UndoContext, Undone, undo};
 pub use verify::{Lines, Verification, VerifyContext, verify};
@@ -131,6 +132,7 @@ impl ApplyContext<'_> {
             interrupt: self.interrupt,
             bytes: 0,
             left: 0,
+            owed: Vec::new(),
         }
     }
 }
@@ -157,7 +159,7 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
             remember(&mut context, outcome)
         }
         (Condition::Applying | Condition::Undoing | Condition::Tampered, _) => Err(under_way(condition, same)),
-        _ => fresh(&mut context, control),
+        (_, earlier) => fresh(&mut context, control, earlier),
     }
 }
 
@@ -179,7 +181,7 @@ fn under_way(condition: Condition, same: bool) -> Error {
 }
 
 /// An apply from its beginning.
-fn fresh(context: &mut ApplyContext<'_>, control: ControlFile) -> Result<Outcome> {
+fn fresh(context: &mut ApplyContext<'_>, control: ControlFile, earlier: Option<State>) -> Result<Outcome> {
     refuse_sealed(&control)?;
     check_separate(context)?;
     stale::check_target(context.manifest, &control, context.target, context.store)?;
@@ -190,7 +192,7 @@ fn fresh(context: &mut ApplyContext<'_>, control: ControlFile) -> Result<Outcome
     check_links(context.manifest, context.store)?;
     space::check_space(context.manifest, context.store, context.options.undo)?;
     preflight(context).map_err(nothing_written)?;
-    let mut journal = seal::prepare(context, &control)?;
+    let mut journal = seal::prepare(context, &control, earlier)?;
     note_event(context, "apply", None)?;
     seal::seal(context, &mut journal, &control)?;
     let outcome = execute(context, &mut journal, false);

@@ -1,8 +1,8 @@
 //! Making the target unstartable before the first change.
 
 use super::journal::{Record, Writer};
-use super::state::{Header, control_path, path_of};
-use super::{ApplyContext, after_first_write, check_no_server};
+use super::state::{Header, State, control_path, path_of};
+use super::{ApplyContext, after_first_write, check_no_server, roots};
 use crate::cluster::{Durability, TargetStore};
 use crate::error::{Error, Result};
 use crate::format::ControlFile;
@@ -24,17 +24,26 @@ pub(super) fn write_file(
 }
 
 /// Notes what is going to be done: replaces whatever state an earlier apply has left.
-pub(super) fn prepare(context: &mut ApplyContext<'_>, control: &ControlFile) -> Result<Writer> {
+pub(super) fn prepare(
+    context: &mut ApplyContext<'_>,
+    control: &ControlFile,
+    earlier: Option<State>,
+) -> Result<Writer> {
     let store = &mut *context.store;
+    if let Some(earlier) = &earlier {
+        roots::forget(store, context.target, earlier)?;
+    }
     // Without it the rest means nothing.
     store.remove(&path_of("state.json")?)?;
     store.sync(context.progress)?;
     store.drop_kept()?;
     write_file(store, &path_of("manifest.json")?, context.document, Durability::Now)?;
     write_file(store, &path_of("pg_control.before")?, control.as_bytes(), Durability::Now)?;
+    let kept_in = if context.options.undo { roots::kept_in(store, context.manifest) } else { Vec::new() };
+    roots::claim(store, &kept_in, context.id)?;
     let log = store.open_log(None, "journal", true)?.ok_or_else(|| Error::failure("the journal cannot be opened"))?;
     let journal = Writer::begin(log, context.id)?;
-    Header::new(context, control).write(context.store)?;
+    Header::new(context, control, kept_in).write(context.store)?;
     Ok(journal)
 }
 

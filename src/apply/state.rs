@@ -12,7 +12,7 @@ use crate::cluster::{Durability, STATE_DIRECTORY, Target, TargetStore};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::manifest::hex;
-use crate::types::ClusterPath;
+use crate::types::{ClusterPath, LinkText};
 
 /// The version of the state directory's format.
 const FORMAT_VERSION: &str = "1";
@@ -32,6 +32,8 @@ pub(super) struct Header {
     pub(super) home: (u64, u64),
     /// The id of the apply; the journal has the same.
     pub(super) id: String,
+    /// The roots in which something is kept: their links, and where those lead.
+    pub(super) roots: Vec<(ClusterPath, LinkText)>,
     /// SHA-256 of the sealed control file.
     pub(super) sealed: String,
     /// Whether what is replaced is kept.
@@ -75,14 +77,6 @@ fn home(target: &dyn Target) -> (u64, u64) {
     target.directories().first().map_or((0, 0), |directory| (directory.device, directory.inode))
 }
 
-/// Whether the state was made in this very directory: not in one that this is a copy of.
-///
-/// # Errors
-/// When the state cannot be read.
-pub fn is_at_home(store: &mut dyn TargetStore, target: &dyn Target) -> Result<bool> {
-    Ok(State::read(store)?.is_some_and(|state| state.header.home == home(target)))
-}
-
 /// A path in the state directory.
 pub(super) fn path_of(name: &str) -> Result<ClusterPath> {
     ClusterPath::new(format!("{STATE_DIRECTORY}/{name}").as_bytes()).context(|| "no such name".to_owned())
@@ -100,7 +94,7 @@ pub(super) fn sha256(control: &[u8]) -> String {
 
 impl Header {
     /// For an apply that is about to begin.
-    pub(super) fn new(context: &ApplyContext<'_>, control: &ControlFile) -> Self {
+    pub(super) fn new(context: &ApplyContext<'_>, control: &ControlFile, roots: Vec<(ClusterPath, LinkText)>) -> Self {
         Self {
             before: sha256(control.as_bytes()),
             digest: context.manifest.digest.clone(),
@@ -108,6 +102,7 @@ impl Header {
             format_version: FORMAT_VERSION.to_owned(),
             home: home(context.target),
             id: context.id.to_owned(),
+            roots,
             sealed: sha256(control.clone().sealed().as_bytes()),
             undo: context.options.undo,
         }
@@ -150,6 +145,11 @@ impl State {
             }
         });
         Ok(Some(Self { header, journal }))
+    }
+
+    /// Whether it was made in this very directory: not in one that this is a copy of.
+    pub(super) fn is_at_home(&self, target: &dyn Target) -> bool {
+        self.header.home == home(target)
     }
 
     /// What the state means for a data directory with this control file.
@@ -227,6 +227,7 @@ mod tests {
             format_version: FORMAT_VERSION.to_owned(),
             home: (1, 2),
             id: "id".to_owned(),
+            roots: Vec::new(),
             sealed: text("sealed"),
             undo: true,
         };

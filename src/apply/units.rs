@@ -38,6 +38,8 @@ pub(super) struct Units<'a> {
     pub(super) bytes: u64,
     /// Directories that could not be removed because something is in them.
     pub(super) left: u64,
+    /// What is done, durable, and not in the journal yet: it goes there together with the next before-images.
+    pub(super) owed: Vec<Record>,
 }
 
 impl Units<'_> {
@@ -123,6 +125,13 @@ impl Units<'_> {
 
     /// Copies files, blocks and tails. Those with a number are journaled by it.
     pub(super) fn copy(&mut self, actions: Vec<(Option<u32>, &Action)>) -> Result<()> {
+        let copied = self.copy_all(actions);
+        // What was done before a failure is done.
+        let noted = self.pay();
+        copied.and(noted)
+    }
+
+    fn copy_all(&mut self, actions: Vec<(Option<u32>, &Action)>) -> Result<()> {
         let mut batch = Batch::default();
         for (number, action) in actions {
             self.check_draft(number, action)?;
@@ -210,7 +219,13 @@ impl Units<'_> {
         }
         let durable = images.sync()?;
         self.store.sync_kept()?;
-        self.journal.write(durable)
+        self.owed.extend(durable);
+        self.pay()
+    }
+
+    /// Writes into the journal what is owed to it.
+    fn pay(&mut self) -> Result<()> {
+        self.journal.write(std::mem::take(&mut self.owed))
     }
 
     fn copy_batch(&mut self, batch: &Batch<'_>) -> Result<()> {
@@ -239,10 +254,11 @@ impl Units<'_> {
         fetched.and(noted)
     }
 
-    /// Makes durable what was written, and notes it.
+    /// Makes durable what was written, and notes it: at once, unless another sync of the journal is about to come.
     fn note(&mut self, done: Vec<Copied>) -> Result<()> {
         self.store.sync(&crate::progress::Silent)?;
-        self.journal.write(done.into_iter().map(Record::Copied).collect())
+        self.owed.extend(done.into_iter().map(Record::Copied));
+        if self.images.is_some() { Ok(()) } else { self.pay() }
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
         Condition::Applying => after_first_write(error, !arguments.no_undo),
         _ => error,
     };
-    let mut store = match condition {
+    let store = match condition {
         Condition::Untouched | Condition::Prepared | Condition::Applied | Condition::Superseded | Condition::Undone => {
             let roots: Vec<_> =
                 manifest.target.roots.iter().map(|root| (root.path.clone(), root.link.clone())).collect();
@@ -54,6 +54,7 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
         }
     };
     let interrupt = interrupt_on_signals()?;
+    let mut store = store.stopping_on(interrupt.clone());
     let mut source = open_source(arguments, &manifest, &interrupt).map_err(unfinished)?;
     let outcome = apply(ApplyContext {
         manifest: &manifest,

@@ -181,19 +181,21 @@ pub(super) fn undo(arguments: &UndoArguments) -> Result<ExitCode> {
     let directory = target.path().to_owned();
     let control = target.control_file()?;
     let condition = apply::condition(&mut DirectoryStore::open(&directory, &[], SyncMethod::None)?, &control)?;
-    let mut store = match condition {
+    let store = match condition {
         Condition::Applying | Condition::Applied | Condition::Tampered | Condition::Undoing => {
             open_store(&directory, &manifest, arguments.sync.method())?
         }
         // The plan's locations may be another cluster's.
         _ => DirectoryStore::open(&directory, &target.roots(), arguments.sync.method())?,
     };
+    let interrupt = interrupt_on_signals()?;
+    let mut store = store.stopping_on(interrupt.clone());
     let outcome = apply::undo(UndoContext {
         manifest: &manifest,
         target: &mut target,
         store: &mut store,
         progress: &Watch::new(),
-        interrupt: &interrupt_on_signals()?,
+        interrupt: &interrupt,
         actor: &actor(),
         time: &utc,
     })?;
@@ -225,14 +227,8 @@ pub(super) fn clean(arguments: &CleanArguments) -> Result<ExitCode> {
     let _lock = Lock::take(&directory, LockKind::Exclusive)?;
     let control = target.control_file()?;
     let manifest = stored_manifest(&directory).ok().map(|(manifest, _)| manifest);
-    let mut own = DirectoryStore::open(&directory, &target.roots(), SyncMethod::Fsync)?;
-    // A copy must keep its hands off the locations that the original's plan names: of tablespaces that are gone here.
-    let ours = apply::is_at_home(&mut own, &target)?;
-    let mut store = match &manifest {
-        Some(manifest) if ours => open_store(&directory, manifest, SyncMethod::Fsync)?,
-        _ => own,
-    };
-    let done = apply::clean(&mut store, &control, manifest.as_ref(), arguments.force)?;
+    let mut store = DirectoryStore::open(&directory, &target.roots(), SyncMethod::Fsync)?;
+    let done = apply::clean(&mut store, &target, &control, manifest.as_ref(), arguments.force)?;
     if done {
         apply::note(&mut store, &actor(), &utc(), "cleaned", manifest.as_ref().map_or("", |m| &m.digest), None)?;
     }

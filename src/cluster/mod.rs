@@ -28,6 +28,9 @@ pub const STATE_DIRECTORY: &str = ".pg_unfork";
 /// the history of all.
 pub const STATE_FILES: [&str; 5] = ["history", "journal", "manifest.json", "pg_control.before", "state.json"];
 
+/// The file in another root's state directory that names the apply which made it.
+pub const OWNER_FILE: &str = "owner";
+
 /// The largest file that is read whole into memory: control file, histories, settings. In bytes.
 pub const SMALL_FILE_LIMIT: u64 = 16 << 20;
 

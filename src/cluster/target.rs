@@ -181,6 +181,13 @@ pub trait TargetStore {
     /// When that fails.
     fn drop_kept(&mut self) -> Result<()>;
 
+    /// Drops the state directory at the place that the link `link` led to, by its text, if the apply `owner` made it.
+    /// Nothing being there is fine.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read or cleared.
+    fn drop_kept_at(&mut self, link: &ClusterPath, text: &LinkText, owner: &str) -> Result<()>;
+
     /// Drops the state directory in the root that the link `link` leads to.
     ///
     /// # Errors

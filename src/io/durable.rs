@@ -7,9 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs;
 
-use super::beneath::OsResult;
 use super::place::{Place, io_error};
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::progress::{Progress, Stage};
 use crate::types::ClusterPath;
 
@@ -31,12 +31,18 @@ pub enum SyncMethod {
 pub(super) struct Changes {
     method: SyncMethod,
     changed: Mutex<BTreeMap<ClusterPath, Place>>,
+    interrupt: Interrupt,
 }
 
 impl Changes {
-    /// Nothing yet.
-    pub(super) fn new(method: SyncMethod) -> Self {
-        Self { method, changed: Mutex::default() }
+    /// Nothing yet. Whoever sets `interrupt` does not wait until all is durable.
+    pub(super) fn new(method: SyncMethod, interrupt: Interrupt) -> Self {
+        Self { method, changed: Mutex::default(), interrupt }
+    }
+
+    /// How changes are made durable.
+    pub(super) fn method(&self) -> SyncMethod {
+        self.method
     }
 
     /// Whether anything is made durable at all.
@@ -58,7 +64,7 @@ impl Changes {
             SyncMethod::Syncfs => sync_file_systems(&changed),
             SyncMethod::Fsync => {
                 progress.begin(Stage::Sync, Some(changed.len() as u64));
-                let outcome = sync_each(&changed, progress);
+                let outcome = sync_each(&changed, progress, &self.interrupt);
                 progress.end();
                 outcome
             }
@@ -81,27 +87,29 @@ fn sync_file_systems(changed: &BTreeMap<ClusterPath, Place>) -> Result<()> {
 const AT_A_TIME: usize = 8;
 
 /// First the files, then the directories that hold them.
-fn sync_each(changed: &BTreeMap<ClusterPath, Place>, progress: &dyn Progress) -> Result<()> {
+fn sync_each(
+    changed: &BTreeMap<ClusterPath, Place>,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<()> {
+
     let files: Vec<_> = changed.iter().collect();
     for part in files.chunks(256) {
-        sync_together(part, "sync", Place::sync)?;
+        sync_together(part, "sync", interrupt)?;
         progress.advance(part.len() as u64);
     }
     let parents = directories(changed);
     let parents: Vec<_> = parents.iter().map(|(path, parent)| (*path, parent)).collect();
-    sync_together(&parents, "sync the directory of", Place::sync)
+    sync_together(&parents, "sync the directory of", interrupt)
 }
 
 /// Syncs several at a time; gives the first failure.
-fn sync_together(
-    places: &[(&ClusterPath, &Place)],
-    what: &str,
-    sync: impl Fn(&Place) -> OsResult<()> + Sync,
-) -> Result<()> {
+fn sync_together(places: &[(&ClusterPath, &Place)], what: &str, interrupt: &Interrupt) -> Result<()> {
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some((path, place)) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
-            sync(place).map_err(|error| io_error(what, path, error))?;
+            interrupt.check_grace()?;
+            place.sync().map_err(|error| io_error(what, path, error))?;
         }
         Ok(())
     };

@@ -13,7 +13,7 @@ use super::beneath::{OsResult, open_beneath, open_parent};
 use super::copy::copy_range;
 use super::draft::copy_attributes;
 use super::place::{Place, make_directory};
-use crate::cluster::STATE_DIRECTORY;
+use crate::cluster::{OWNER_FILE, STATE_DIRECTORY};
 
 /// Where things are kept, below a root.
 pub(super) fn undo_directory() -> PathBuf {
@@ -161,6 +161,19 @@ pub(super) fn put_back(place: &Place, name: &str) -> OsResult<bool> {
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The name of the apply that made the state directory of a root, as far as it can be one; none where no apply did.
+pub(super) fn owner(root: BorrowedFd<'_>) -> OsResult<Option<Vec<u8>>> {
+    let path = Path::new(STATE_DIRECTORY).join(OWNER_FILE);
+    let file = match open_beneath(root, &path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => opened?,
+    };
+    let mut name = vec![0; 256];
+    let length = rustix::io::retry_on_intr(|| rustix::io::pread(&file, &mut name, 0))?;
+    name.truncate(length);
+    Ok(Some(name))
 }
 
 /// Removes what is in the state directory of a root but for `spare`, and the directory itself where nothing

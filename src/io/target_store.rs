@@ -23,6 +23,7 @@ use crate::cluster::{
     STATE_DIRECTORY, STATE_FILES, TargetStore,
 };
 use crate::error::{Context, Error, Result};
+use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::types::{ClusterPath, LinkText};
 
@@ -59,7 +60,7 @@ impl DirectoryStore {
         } else {
             Owner { directory_mode: 0o700, file_mode: 0o600 }
         };
-        let changes = Arc::new(Changes::new(sync));
+        let changes = Arc::new(Changes::new(sync, Interrupt::new()));
         let mut store = Self {
             path: path.to_owned(),
             root: Arc::new(root),
@@ -106,6 +107,13 @@ impl DirectoryStore {
             }
         }
         Ok(store)
+    }
+
+    /// A store that does not wait until all is durable once this interrupt is set.
+    #[must_use]
+    pub fn stopping_on(mut self, interrupt: Interrupt) -> Self {
+        self.changes = Arc::new(Changes::new(self.changes.method(), interrupt));
+        self
     }
 
     /// The text of a link of the data directory; none where there is no link.
@@ -463,6 +471,20 @@ impl TargetStore for DirectoryStore {
 
     fn root_link(&self, path: &ClusterPath) -> Option<ClusterPath> {
         self.root_of(path).0.and_then(|link| ClusterPath::new(link).ok())
+    }
+
+    fn drop_kept_at(&mut self, link: &ClusterPath, text: &LinkText, owner: &str) -> Result<()> {
+        let location = self.location(link, text);
+        let fail = || format!("cannot clear what an earlier apply has kept in {}", location.display());
+        let root = match open_directory(&location) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            opened => Arc::new(opened.context(fail)?),
+        };
+        let found = keep::owner(root.as_fd()).context(fail)?;
+        if found.is_some_and(|found| found == owner.as_bytes()) {
+            return self.clear_state(&root, &[]).context(fail);
+        }
+        Ok(())
     }
 
     fn drop_kept_in(&mut self, link: &ClusterPath) -> Result<()> {

@@ -5,6 +5,7 @@ use std::fs;
 use pg_unfork::apply::{clean, condition};
 use pg_unfork::error::ErrorKind;
 use pg_unfork::format::ControlFile;
+use pg_unfork::io::DataDirectory;
 
 use super::case::Case;
 use super::kills::kill_sealed;
@@ -56,15 +57,18 @@ fn a_clean_that_dies() {
         let _ = case.apply(&target, &Trap::counting(), true).unwrap();
         let manifest = case.manifest_for(&target);
         let trap = Trap::new(at, Fault::Death);
-        let died = clean(&mut case.trapped_store(&target, &trap), &control(&target), Some(&manifest), true).is_err();
+        let clean = |trap: &Trap| {
+            let directory = DataDirectory::open(&target.data()).unwrap();
+            clean(&mut case.trapped_store(&target, trap), &directory, &control(&target), Some(&manifest), true)
+        };
+        let died = clean(&trap).is_err();
         if case.undo(&target, &Trap::counting()).is_ok() {
             case.assert_as_before(&target);
             continue;
         }
         // There is no state to verify by.
         assert_eq!(case.differs_from_applied(&target), [""; 0]);
-        let mut store = case.trapped_store(&target, &Trap::counting());
-        let _ = clean(&mut store, &control(&target), Some(&manifest), true).unwrap();
+        let _ = clean(&Trap::counting()).unwrap();
         let left: Vec<_> = fs::read_dir(target.path(".pg_unfork")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["history"], "died at {at}");
         if !died {

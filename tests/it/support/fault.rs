@@ -177,6 +177,10 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
         self.trap.whole()?;
         self.inner.drop_kept()
     }
+    fn drop_kept_at(&mut self, link: &ClusterPath, text: &LinkText, owner: &str) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.drop_kept_at(link, text, owner)
+    }
     fn drop_kept_in(&mut self, link: &ClusterPath) -> Result<()> {
         self.trap.whole()?;
         self.inner.drop_kept_in(link)

@@ -315,6 +315,12 @@ impl TargetStore for PowerStore {
         machine.disk.drop_kept()?;
         self.live.drop_kept()
     }
+    fn drop_kept_at(&mut self, link: &ClusterPath, text: &LinkText, owner: &str) -> Result<()> {
+        let mut machine = self.machine.borrow_mut();
+        machine.sync(Change::is_kept)?;
+        machine.disk.drop_kept_at(link, text, owner)?;
+        self.live.drop_kept_at(link, text, owner)
+    }
     fn drop_kept_in(&mut self, link: &ClusterPath) -> Result<()> {
         let mut machine = self.machine.borrow_mut();
         machine.sync(Change::is_kept)?;
