@@ -93,8 +93,8 @@
 //!
 //! `verify` goes through the plan again: [`apply::verify`] knows what each action must have left, from the plan for a
 //! source at rest and from the journal for a live one, reads what the journal has checksums of, and judges the copied
-//! pages of relations as a server would. What the last steps have written over is known by rule. Whatever has no checksum
-//! from the copying (WAL that a live source wrote meanwhile) is compared by size.
+//! pages of relations as a server would. What the last steps have written over is known by rule. What has none
+//! from the copying, the WAL that a live source wrote meanwhile, is read record by record.
 //!
 //! # A live source that goes away
 //!
@@ -139,7 +139,8 @@
 //!
 //! `new.N` and `undo/` are in a `.pg_unfork/` of each tablespace's location and of a linked `pg_wal`, too: what is kept
 //! stays in its file system. A frame is a magic, length, CRC-32C and payload. A torn last frame does not count; damage
-//! before whole frames is refused, with its offset. The journal says how far the images are durable: behind that a crash
+//! before whole frames is refused, with its offset. There, `owner` names the apply, and the state names these places: the
+//! next apply, or `clean`, clears those that no link leads to any more, and none that is another cluster's by then. The journal says how far the images are durable: behind that a crash
 //! of the machine may have left anything.
 //!
 //! The state speaks of one control file. It is known by its SHA-256: as before the apply, sealed, or as the journal says

@@ -23,7 +23,8 @@ pub(super) fn kept_in(store: &dyn TargetStore, manifest: &Manifest) -> Vec<(Clus
 /// Writes the name of the apply into each of these roots, durably.
 pub(super) fn claim(store: &mut dyn TargetStore, roots: &[(ClusterPath, LinkText)], id: &str) -> Result<()> {
     roots.iter().try_for_each(|(link, _)| {
-        let path = link.join(format!("{STATE_DIRECTORY}/{OWNER_FILE}").as_bytes()).context(|| "no such name".to_owned())?;
+        let path =
+            link.join(format!("{STATE_DIRECTORY}/{OWNER_FILE}").as_bytes()).context(|| "no such name".to_owned())?;
         write_file(store, &path, id.as_bytes(), Durability::Now)
     })
 }

@@ -24,11 +24,7 @@ pub(super) fn write_file(
 }
 
 /// Notes what is going to be done: replaces whatever state an earlier apply has left.
-pub(super) fn prepare(
-    context: &mut ApplyContext<'_>,
-    control: &ControlFile,
-    earlier: Option<State>,
-) -> Result<Writer> {
+pub(super) fn prepare(context: &mut ApplyContext<'_>, control: &ControlFile, earlier: Option<State>) -> Result<Writer> {
     let store = &mut *context.store;
     if let Some(earlier) = &earlier {
         roots::forget(store, context.target, earlier)?;

@@ -4,6 +4,7 @@
 //! the journal has checksums of what it delivered. All that differs is found, not only the first.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use super::expected::{Expected, Settings, control_problems, expected, label_problem, settings_problem, stretches};
 use super::finish::{last_segments, recovery_line};
@@ -11,13 +12,14 @@ use super::journal::{Copied, Journal, pieces};
 use super::state::{Condition, State};
 use super::units::numbered;
 use super::{check_manifest, check_no_server};
-use crate::cluster::{FileKind, ReadAt, SourceKind, Target, TargetStore};
+use crate::cluster::{FileKind, ReadAt, SourceKind, Target, TargetStore, WalFiles};
 use crate::error::{Context, Error, Result};
+use crate::format::wal::{Start, WalFormat};
 use crate::format::{ControlFile, page_checksum};
 use crate::manifest::{Action, ActionKind, Manifest};
-use crate::plan::read_control_file;
+use crate::plan::{WalScan, read_control_file};
 use crate::progress::{Progress, Stage};
-use crate::types::{ClusterPath, RelFilePaths};
+use crate::types::{ClusterPath, RelFilePaths, SegmentNumber};
 
 /// Bytes read at a time; a multiple of every block size.
 const CHUNK: u64 = 1 << 20;
@@ -115,7 +117,7 @@ pub fn verify(context: VerifyContext<'_>) -> Result<Verification> {
         verifier.found.pages = Some(0);
     }
     progress.begin(Stage::Verify, Some(journal.bytes()));
-    let outcome = verifier.run(&control);
+    let outcome = verifier.run(&control).map(|()| verifier.last_wal(&*target, &control));
     progress.end();
     outcome.map(|()| verifier.found)
 }
@@ -169,6 +171,24 @@ impl Verifier<'_> {
             self.found.paths += 1;
         }
         Ok(())
+    }
+
+    /// The WAL that a live source wrote meanwhile: its records have checksums of their own.
+    fn last_wal(&mut self, files: &dyn WalFiles, control: &ControlFile) {
+        let Some(wal) = self.manifest.wal.as_ref().filter(|_| self.live) else { return };
+        let (format, end) = (WalFormat::of(control), control.min_recovery_point());
+        let size = format.geometry.wal_segment_size;
+        let start = SegmentNumber::of(wal.fetch.from, size).start(size);
+        if start >= end {
+            return;
+        }
+        let read = WalScan::new(files, format, &self.manifest.source.history).each(Start::FirstOf(start), |record| {
+            if record.end >= end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if let Err(error) = read {
+            let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
+            self.found.differences.add(|| format!("WAL from {start} to {end}: {error}{cause}"));
+        }
     }
 
     fn differs(&mut self, path: &ClusterPath, how: impl FnOnce() -> String) {

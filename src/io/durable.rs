@@ -87,12 +87,7 @@ fn sync_file_systems(changed: &BTreeMap<ClusterPath, Place>) -> Result<()> {
 const AT_A_TIME: usize = 8;
 
 /// First the files, then the directories that hold them.
-fn sync_each(
-    changed: &BTreeMap<ClusterPath, Place>,
-    progress: &dyn Progress,
-    interrupt: &Interrupt,
-) -> Result<()> {
-
+fn sync_each(changed: &BTreeMap<ClusterPath, Place>, progress: &dyn Progress, interrupt: &Interrupt) -> Result<()> {
     let files: Vec<_> = changed.iter().collect();
     for part in files.chunks(256) {
         sync_together(part, "sync", interrupt)?;

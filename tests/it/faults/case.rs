@@ -17,7 +17,7 @@ use pg_unfork::manifest::{ActionKind, Manifest};
 use pg_unfork::progress::Silent;
 
 use crate::support::cluster::Cluster;
-use crate::support::fault::{Fault, Trap, TrappedStore};
+use crate::support::fault::{Fault, Trap, TrappedSource, TrappedStore};
 use crate::support::likeness::From;
 use crate::support::pair::Pair;
 use crate::support::servers::Major;
@@ -126,13 +126,37 @@ bgwriter_lru_maxpages = 0
 
     /// An apply by way of this store.
     pub(super) fn apply_on(&self, target: &Cluster, store: &mut dyn TargetStore, undo: bool) -> Result<Applied> {
+        self.apply_from(target, store, &mut *self.source()?, undo)
+    }
+
+    /// An apply from a source that fails at the operation number `at`.
+    pub(super) fn apply_from_failing(&self, target: &Cluster, at: u64, undo: bool) -> Result<Applied> {
+        let mut source = TrappedSource { inner: self.source()?, trap: Trap::new(at, Fault::Error(5)) };
+        self.apply_from(target, &mut self.plain_store(target), &mut source, undo)
+    }
+
+    /// How many operations of a source an apply takes.
+    pub(super) fn source_steps(&self) -> u64 {
+        let target = self.pair.copy_target();
+        let mut source = TrappedSource { inner: self.source().unwrap(), trap: Trap::counting() };
+        let _ = self.apply_from(&target, &mut self.plain_store(&target), &mut source, true).unwrap();
+        source.trap.count()
+    }
+
+    fn apply_from(
+        &self,
+        target: &Cluster,
+        store: &mut dyn TargetStore,
+        source: &mut dyn Source,
+        undo: bool,
+    ) -> Result<Applied> {
         let manifest = self.manifest_for(target);
         apply::apply(ApplyContext {
             manifest: &manifest,
             document: &self.plan.document(),
             target: &mut DataDirectory::open(&target.data())?,
             store,
-            source: &mut *self.source()?,
+            source,
             now: &now,
             progress: &Silent,
             options: ApplyOptions { undo, durable: true },
@@ -199,6 +223,20 @@ bgwriter_lru_maxpages = 0
             different.push("global/pg_control".to_owned());
         }
         different
+    }
+
+    /// Bytes that the target's journal says are there already.
+    pub(super) fn bytes_journaled(&self, target: &Cluster) -> u64 {
+        let log = self.plain_store(target).open_log(None, "journal", false).unwrap();
+        log.map_or(0, |log| apply::bytes_journaled(&*log).unwrap())
+    }
+
+    /// What the journal had is not fetched again, and all the rest is.
+    #[track_caller]
+    pub(super) fn assert_nothing_twice(&self, resumed: Applied, journaled: u64) {
+        if let (Applied::Rewound { bytes, .. }, From::Stopped) = (resumed, self.from) {
+            assert_eq!(bytes + journaled, self.manifest.totals.bytes);
+        }
     }
 
     #[track_caller]

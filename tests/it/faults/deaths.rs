@@ -25,8 +25,11 @@ fn forward(case: &Case, undo: bool, fault: Fault, count: u64) -> usize {
             let sealed = case.assert_safe(&target);
             Case::assert_died(again, sealed);
         }
-        let _ = case.apply(&target, &Trap::counting(), undo).unwrap_or_else(|error| panic!("died at {at}: {error}"));
+        let journaled = case.bytes_journaled(&target);
+        let outcome =
+            case.apply(&target, &Trap::counting(), undo).unwrap_or_else(|error| panic!("died at {at}: {error}"));
         case.assert_applied(&target);
+        case.assert_nothing_twice(outcome, journaled);
     }
     chosen.len()
 }
@@ -114,6 +117,25 @@ fn an_apply_from_a_live_source_that_dies() {
             + forward(&case, false, Fault::DeathHalfWay, 6 * soak())
             + back(&case, Fault::Death, 10 * soak());
         println!("{runs} deaths");
+    }
+}
+
+/// Whatever a source answers or not: the same command goes on when the cause is gone.
+#[test]
+fn failures_of_the_source_are_survived() {
+    for (major, from) in [(Major(17), From::Stopped), (Major(14), From::Live)] {
+        let case = Case::new(major, from);
+        for &at in &some_of(case.source_steps(), 12 * soak()) {
+            for undo in [true, false] {
+                let target = case.pair.copy_target();
+                let failed = case.apply_from_failing(&target, at, undo);
+                let sealed = case.assert_safe(&target);
+                assert!(failed.is_err(), "at {at}");
+                Case::assert_died(failed, sealed);
+                let _ = case.apply(&target, &Trap::counting(), undo).unwrap_or_else(|error| panic!("at {at}: {error}"));
+                case.assert_applied(&target);
+            }
+        }
     }
 }
 

@@ -109,6 +109,27 @@ fn other_conditions() {
     assert_refused(&on(&target, "verify"), 4, "the target is undone");
 }
 
+/// WAL that a live source wrote after the plan is proven by its own checksums.
+#[test]
+fn the_last_wal() {
+    let pair = pair(Major(16), From::Live);
+    let plan = plan(&pair, From::Live);
+    pair.source.sql("postgres", "CREATE TABLE late AS SELECT g FROM generate_series(1, 1000) g");
+    let last = pair.source.sql("postgres", "SELECT pg_walfile_name(pg_current_wal_lsn())");
+    let offset: u64 = pair
+        .source
+        .sql("postgres", "SELECT file_offset FROM pg_walfile_name_offset(pg_current_wal_lsn())")
+        .parse()
+        .unwrap();
+    apply(&plan);
+    let _ = on(&pair.target, "verify").success();
+    let segment = pair.target.path(format!("pg_wal/{last}"));
+    flip(segment.clone(), offset - 3000);
+    assert_refused(&on(&pair.target, "verify"), 1, &last);
+    flip(segment, offset - 3000);
+    let _ = on(&pair.target, "verify").success();
+}
+
 /// The actions of a plan.
 fn actions(plan: &Value) -> Vec<&Value> {
     plan["actions"].as_array().unwrap().iter().collect()

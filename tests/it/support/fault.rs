@@ -5,7 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use pg_unfork::cluster::{
-    Durability, FileEntry, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, ReadAt, TargetStore,
+    ClusterReader, DirectoryId, Durability, FileEntry, FileSystem, FileTime, Inventory, Log, NewFile, Owner, PatchFile,
+    Position, ReadAt, Request, Sink, Source, SourceKind, TargetStore,
 };
 use pg_unfork::error::{Error, Result};
 use pg_unfork::progress::Progress;
@@ -80,6 +81,82 @@ enum Part {
 pub(crate) struct TrappedStore<S> {
     pub(crate) inner: S,
     pub(crate) trap: Trap,
+}
+
+/// A source whose answers pass a [`Trap`].
+pub(crate) struct TrappedSource {
+    pub(crate) inner: Box<dyn Source>,
+    pub(crate) trap: Trap,
+}
+
+impl ClusterReader for TrappedSource {
+    fn control_file(&mut self) -> Result<Vec<u8>> {
+        self.trap.whole()?;
+        self.inner.control_file()
+    }
+    fn read_small(&mut self, path: &ClusterPath) -> Result<Option<Vec<u8>>> {
+        self.trap.whole()?;
+        self.inner.read_small(path)
+    }
+    fn list(&mut self, progress: &dyn Progress) -> Result<Inventory> {
+        self.trap.whole()?;
+        self.inner.list(progress)
+    }
+    fn running_server(&self) -> Result<Option<i32>> {
+        self.trap.whole()?;
+        self.inner.running_server()
+    }
+}
+
+impl Source for TrappedSource {
+    fn kind(&self) -> SourceKind {
+        self.inner.kind()
+    }
+    fn address(&self) -> String {
+        self.inner.address()
+    }
+    fn directories(&self) -> Vec<DirectoryId> {
+        self.inner.directories()
+    }
+    fn primary_conninfo(&self, major: pg_unfork::format::Major) -> Option<String> {
+        self.inner.primary_conninfo(major)
+    }
+    fn position(&mut self) -> Result<Option<Position>> {
+        self.trap.whole()?;
+        self.inner.position()
+    }
+    fn entry(&mut self, path: &ClusterPath) -> Result<Option<FileEntry>> {
+        self.trap.whole()?;
+        self.inner.entry(path)
+    }
+    fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>> {
+        self.trap.whole()?;
+        self.inner.read_part(path, offset, length)
+    }
+    fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
+        self.inner.fetch(requests, &mut TrappedSink { inner: sink, trap: self.trap.clone() })
+    }
+}
+
+/// Fails before it hands on.
+struct TrappedSink<'a> {
+    inner: &'a mut dyn Sink,
+    trap: Trap,
+}
+
+impl Sink for TrappedSink<'_> {
+    fn bytes(&mut self, index: usize, offset: u64, data: &[u8]) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.bytes(index, offset, data)
+    }
+    fn file(&mut self, index: usize, file: BorrowedFd<'_>) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.file(index, file)
+    }
+    fn gone(&mut self, index: usize) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.gone(index)
+    }
 }
 
 struct Trapped<T: ?Sized> {
