@@ -88,6 +88,8 @@
 //!    system and renamed over the old one, so that other names of the old one keep their content
 //!    (pg_rewind writes through all); relation files are patched in place.
 //!    What is replaced, overwritten or removed is kept first, what was copied is journaled after it is durable.
+//!    That goes on in batches of 64 MiB: while one is made durable, the next is copied (between directories by as
+//!    many threads as there are cores), and what the one after that will overwrite is kept.
 //! 4. Finish: the source's end, its WAL up to there, recovery configuration, `backup_label`,
 //!    everything made durable; the real control file last.
 //!
@@ -108,7 +110,7 @@
 //! # Stopping, going on, going back
 //!
 //! SIGHUP, SIGINT and SIGTERM end an apply or an undo as an error would (what has come is made durable and
-//! journaled), a second one at once; a plan they just end. A closed stdout or stderr stops nothing.
+//! journaled, as far as that takes three seconds), a second one at once; a plan they just end. A closed stdout or stderr stops nothing.
 //!
 //! However an apply ends early, `apply` of the same plan goes on with it: phases and pieces (64 MiB) that the journal
 //! has are not copied again. The source may be at another address by then, and a live one must not be behind what was

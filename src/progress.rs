@@ -17,8 +17,8 @@ pub enum Stage {
     Verify,
 }
 
-/// Hears how work goes on. Implementations must be cheap: calls come per piece of work.
-pub trait Progress {
+/// Hears how work goes on, from whatever thread. Implementations must be cheap: calls come per piece of work.
+pub trait Progress: Sync {
     /// A stage begins; `total` is its extent in the stage's unit, where it is known.
     fn begin(&self, stage: Stage, total: Option<u64>);
     /// So much more of the current stage is done.

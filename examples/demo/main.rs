@@ -17,7 +17,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use pg_unfork::apply::{Actor, ApplyContext, ApplyOptions, Now, Outcome, apply};
+use pg_unfork::apply::{Actor, ApplyContext, ApplyOptions, BATCH_BYTES, Now, Outcome, apply};
 use pg_unfork::error::{Context, Error, Result};
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{
@@ -139,7 +139,7 @@ fn apply_once(pair: &Pair, manifest: &Manifest, document: &[u8]) -> Result<Outco
         source: &mut source,
         now: &now,
         progress: &Silent,
-        options: ApplyOptions { undo: true, durable: true },
+        options: ApplyOptions { undo: true, durable: true, batch_bytes: BATCH_BYTES },
         id: "demo",
         interrupt: &Interrupt::new(),
         actor: &Actor {

@@ -6,7 +6,9 @@
 //! `journal`, what is replaced is kept, and `images` hold what blocks were: so an apply that died can be
 //! resumed, and `undo` can put everything back. `state` says which of that is the case.
 
+mod batch;
 mod clean;
+mod copying;
 mod done;
 mod expected;
 mod finish;
@@ -24,6 +26,7 @@ mod status;
 mod undo;
 mod units;
 mod verify;
+mod writer;
 
 use crate::cluster::{Source, Target, TargetStore, shared_directory};
 use crate::error::{Error, ErrorKind, Result};
@@ -91,7 +94,12 @@ pub struct ApplyOptions {
     pub undo: bool,
     /// Whether the store makes changes durable at all.
     pub durable: bool,
+    /// Bytes after which what was written is made durable and journaled; usually [`BATCH_BYTES`].
+    pub batch_bytes: u64,
 }
+
+/// Bytes that are copied between two syncs.
+pub const BATCH_BYTES: u64 = journal::PIECE;
 
 /// What an apply came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,10 +137,12 @@ impl ApplyContext<'_> {
             manifest: self.manifest,
             journal,
             images,
+            batch_bytes: self.options.batch_bytes,
             interrupt: self.interrupt,
             bytes: 0,
             left: 0,
             owed: Vec::new(),
+            unsettled: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use pg_unfork::apply::{
-    ApplyContext, ApplyOptions, Condition, Now, Outcome, after_first_write, apply, condition, is_applied,
+    ApplyContext, ApplyOptions, BATCH_BYTES, Condition, Now, Outcome, after_first_write, apply, condition, is_applied,
 };
 use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
 use pg_unfork::error::{Context, Error, Result};
@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
         source: &mut *source,
         now: &now,
         progress: &Watch::new(),
-        options: ApplyOptions { undo: !arguments.no_undo, durable: sync != SyncMethod::None },
+        options: ApplyOptions { undo: !arguments.no_undo, durable: sync != SyncMethod::None, batch_bytes: BATCH_BYTES },
         id: &format!("{}-{}", jiff::Timestamp::now().as_nanosecond(), std::process::id()),
         interrupt: &interrupt,
         actor: &state::actor(),

@@ -1,7 +1,7 @@
 //! How far long work is: bars on a terminal, a line now and then elsewhere.
 
-use std::cell::RefCell;
 use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,7 +16,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Progress on standard error.
 pub(super) struct Watch {
     terminal: bool,
-    current: RefCell<Option<Running>>,
+    current: Mutex<Option<Running>>,
 }
 
 struct Running {
@@ -30,7 +30,11 @@ struct Running {
 
 impl Watch {
     pub(super) fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), current: RefCell::new(None) }
+        Self { terminal: std::io::stderr().is_terminal(), current: Mutex::new(None) }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Running>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,11 +86,11 @@ impl Progress for Watch {
     fn begin(&self, stage: Stage, total: Option<u64>) {
         let now = Instant::now();
         let bar = if self.terminal { bar(stage, total) } else { ProgressBar::hidden() };
-        *self.current.borrow_mut() = Some(Running { stage, total, done: 0, began: now, last_line: now, bar });
+        *self.current() = Some(Running { stage, total, done: 0, began: now, last_line: now, bar });
     }
 
     fn advance(&self, amount: u64) {
-        let mut current = self.current.borrow_mut();
+        let mut current = self.current();
         let Some(running) = current.as_mut() else { return };
         running.done += amount;
         if self.terminal {
@@ -98,7 +102,7 @@ impl Progress for Watch {
     }
 
     fn end(&self) {
-        let Some(running) = self.current.borrow_mut().take() else { return };
+        let Some(running) = self.current().take() else { return };
         running.bar.finish_and_clear();
         if !self.terminal && running.began.elapsed() >= Duration::from_secs(1) {
             output::note(&running.line());

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use inventory::{FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, contradiction};
-pub use target::{Durability, FileSystem, Log, NewFile, Owner, PatchFile, ReadAt, TargetStore};
+pub use target::{Durability, FileSystem, Log, NewFile, Owner, PatchFile, ReadAt, Syncing, TargetStore};
 
 use crate::error::Result;
 use crate::format::Major;
@@ -228,4 +228,9 @@ pub trait Source: ClusterReader {
     /// # Errors
     /// When reading fails, or the sink refuses.
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()>;
+
+    /// Another handle on the same source, for a thread of its own; none where there is only this one.
+    fn another(&self) -> Option<Box<dyn Source + Send>> {
+        None
+    }
 }

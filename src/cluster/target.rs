@@ -199,6 +199,40 @@ pub trait TargetStore {
     /// # Errors
     /// When the system cannot do that.
     fn sync(&mut self, progress: &dyn crate::progress::Progress) -> Result<()>;
+
+    /// Begins to make everything durable that was changed since the last call of this or [`TargetStore::sync`]. More
+    /// may be changed meanwhile.
+    ///
+    /// # Errors
+    /// When the system cannot do that.
+    fn begin_sync(&mut self) -> Result<Box<dyn Syncing>> {
+        self.sync(&crate::progress::Silent)?;
+        Ok(Box::new(Synced))
+    }
+
+    /// Another handle on the same directory, for a thread of its own; none where there is only this one. What is changed
+    /// by way of it is made durable by way of this one.
+    fn another(&self) -> Option<Box<dyn TargetStore + Send>> {
+        None
+    }
+}
+
+/// Changes that are being made durable.
+pub trait Syncing {
+    /// Waits until they are.
+    ///
+    /// # Errors
+    /// When the system cannot do that.
+    fn wait(self: Box<Self>) -> Result<()>;
+}
+
+/// Changes that are durable.
+struct Synced;
+
+impl Syncing for Synced {
+    fn wait(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Bytes that can be read at a position.

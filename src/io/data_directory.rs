@@ -18,7 +18,7 @@ use crate::progress::{Progress, Stage};
 use crate::types::{ClusterPath, FileMode, LinkText, WalFileName, WalSegmentSize};
 
 /// A data directory on this machine, for reading.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DataDirectory {
     path: PathBuf,
     metadata: Metadata,
@@ -299,7 +299,7 @@ impl WalFile for OpenFile {
 }
 
 /// A stopped data directory as the source.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StoppedSource(DataDirectory);
 
 impl StoppedSource {
@@ -382,6 +382,10 @@ impl Source for StoppedSource {
             open = Some((&request.path, file));
         }
         Ok(())
+    }
+
+    fn another(&self) -> Option<Box<dyn Source + Send>> {
+        Some(Box::new(self.clone()))
     }
 }
 

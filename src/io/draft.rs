@@ -84,8 +84,9 @@ impl NewFile for Draft {
     }
 
     fn pause(self: Box<Self>) -> Result<()> {
-        let place = Place { root: Arc::clone(&self.place.root), rest: self.temporary.clone() };
-        self.changes.add(&self.path, &place);
+        // By the time that it is made durable it may be in its place.
+        let Self { file, temporary, place, path, changes, .. } = *self;
+        changes.add_file(&path, Place { root: place.root, rest: temporary }, file);
         Ok(())
     }
 }

@@ -1,16 +1,19 @@
 //! Making changes durable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use rustix::fs;
 
+use super::beneath::OsResult;
 use super::place::{Place, io_error};
-use crate::error::{Error, Result};
+use crate::cluster::Syncing;
+use crate::error::{Context, Error, Result};
 use crate::interrupt::Interrupt;
-use crate::progress::{Progress, Stage};
+use crate::progress::{Progress, Silent, Stage};
 use crate::types::ClusterPath;
 
 /// How changes are made durable.
@@ -30,7 +33,7 @@ pub enum SyncMethod {
 #[derive(Debug)]
 pub(super) struct Changes {
     method: SyncMethod,
-    changed: Mutex<BTreeMap<ClusterPath, Place>>,
+    changed: Mutex<BTreeMap<ClusterPath, Changed>>,
     interrupt: Interrupt,
 }
 
@@ -52,19 +55,44 @@ impl Changes {
 
     /// Remembers what [`Changes::sync`] must make durable.
     pub(super) fn add(&self, path: &ClusterPath, place: &Place) {
-        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        changed.insert(path.clone(), place.clone());
+        self.insert(path, Changed { place: place.clone(), file: None });
+    }
+
+    /// The same for a file that may have another name by then.
+    pub(super) fn add_file(&self, path: &ClusterPath, place: Place, file: OwnedFd) {
+        self.insert(path, Changed { place, file: Some(file) });
+    }
+
+    fn insert(&self, path: &ClusterPath, changed: Changed) {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), changed);
     }
 
     /// Makes everything durable that was added since the last call.
     pub(super) fn sync(&self, progress: &dyn Progress) -> Result<()> {
-        let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        self.make_durable(&self.take(), progress)
+    }
+
+    /// Begins to make everything durable that was added since the last call.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(super) fn begin_sync(self: &Arc<Self>) -> Result<InBackground> {
+        let (changes, changed) = (Arc::clone(self), self.take());
+        let thread = thread::Builder::new().spawn(move || changes.make_durable(&changed, &Silent));
+        thread.map(InBackground).context(|| "cannot start a thread".to_owned())
+    }
+
+    fn take(&self) -> BTreeMap<ClusterPath, Changed> {
+        std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn make_durable(&self, changed: &BTreeMap<ClusterPath, Changed>, progress: &dyn Progress) -> Result<()> {
         match self.method {
             SyncMethod::None => Ok(()),
-            SyncMethod::Syncfs => sync_file_systems(&changed),
+            SyncMethod::Syncfs => sync_file_systems(changed),
             SyncMethod::Fsync => {
                 progress.begin(Stage::Sync, Some(changed.len() as u64));
-                let outcome = sync_each(&changed, progress, &self.interrupt);
+                let outcome = sync_each(changed, progress, &self.interrupt);
                 progress.end();
                 outcome
             }
@@ -72,9 +100,35 @@ impl Changes {
     }
 }
 
-fn sync_file_systems(changed: &BTreeMap<ClusterPath, Place>) -> Result<()> {
+/// Something that was changed.
+#[derive(Debug)]
+struct Changed {
+    place: Place,
+    /// The file, where the place need not lead to it any more.
+    file: Option<OwnedFd>,
+}
+
+impl Changed {
+    fn sync(&self) -> OsResult<()> {
+        match &self.file {
+            Some(file) => fs::fsync(file),
+            None => self.place.sync(),
+        }
+    }
+}
+
+/// A thread that makes changes durable.
+pub(super) struct InBackground(JoinHandle<Result<()>>);
+
+impl Syncing for InBackground {
+    fn wait(self: Box<Self>) -> Result<()> {
+        self.0.join().unwrap_or_else(|_| Err(Error::failure("a thread that made files durable has died")))
+    }
+}
+
+fn sync_file_systems(changed: &BTreeMap<ClusterPath, Changed>) -> Result<()> {
     let mut devices = BTreeSet::new();
-    for (path, place) in changed {
+    for (path, Changed { place, .. }) in changed {
         let device = fs::fstat(&place.root).map_err(|error| io_error("look at the root of", path, error))?.st_dev;
         if devices.insert(device) {
             fs::syncfs(&place.root).map_err(|error| io_error("sync the file system of", path, error))?;
@@ -87,29 +141,34 @@ fn sync_file_systems(changed: &BTreeMap<ClusterPath, Place>) -> Result<()> {
 const AT_A_TIME: usize = 8;
 
 /// First the files, then the directories that hold them.
-fn sync_each(changed: &BTreeMap<ClusterPath, Place>, progress: &dyn Progress, interrupt: &Interrupt) -> Result<()> {
+fn sync_each(changed: &BTreeMap<ClusterPath, Changed>, progress: &dyn Progress, interrupt: &Interrupt) -> Result<()> {
     let files: Vec<_> = changed.iter().collect();
     for part in files.chunks(256) {
-        sync_together(part, "sync", interrupt)?;
+        sync_together(part, "sync", Changed::sync, interrupt)?;
         progress.advance(part.len() as u64);
     }
     let parents = directories(changed);
     let parents: Vec<_> = parents.iter().map(|(path, parent)| (*path, parent)).collect();
-    sync_together(&parents, "sync the directory of", interrupt)
+    sync_together(&parents, "sync the directory of", Place::sync, interrupt)
 }
 
 /// Syncs several at a time; gives the first failure.
-fn sync_together(places: &[(&ClusterPath, &Place)], what: &str, interrupt: &Interrupt) -> Result<()> {
+fn sync_together<T: Sync>(
+    changed: &[(&ClusterPath, &T)],
+    what: &str,
+    sync: impl Fn(&T) -> OsResult<()> + Sync,
+    interrupt: &Interrupt,
+) -> Result<()> {
     let next = AtomicUsize::new(0);
     let work = || {
-        while let Some((path, place)) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some((path, one)) = changed.get(next.fetch_add(1, Ordering::Relaxed)) {
             interrupt.check_grace()?;
-            place.sync().map_err(|error| io_error(what, path, error))?;
+            sync(one).map_err(|error| io_error(what, path, error))?;
         }
         Ok(())
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (1..AT_A_TIME.min(places.len())).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (1..AT_A_TIME.min(changed.len())).map(|_| scope.spawn(work)).collect();
         let own = work();
         let others = threads.into_iter().map(|thread| {
             thread.join().unwrap_or_else(|_| Err(Error::failure("a thread that made files durable has died")))
@@ -119,8 +178,8 @@ fn sync_together(places: &[(&ClusterPath, &Place)], what: &str, interrupt: &Inte
 }
 
 /// The directories of what was changed, by where they are: a draft's directory is not that of the path which it is for.
-fn directories(changed: &BTreeMap<ClusterPath, Place>) -> Vec<(&ClusterPath, Place)> {
-    let parents = changed.iter().map(|(path, place)| (path, place.parent()));
+fn directories(changed: &BTreeMap<ClusterPath, Changed>) -> Vec<(&ClusterPath, Place)> {
+    let parents = changed.iter().map(|(path, changed)| (path, changed.place.parent()));
     let distinct: BTreeMap<_, _> =
         parents.map(|(path, parent)| ((parent.root.as_raw_fd(), parent.rest.clone()), (path, parent))).collect();
     distinct.into_values().collect()
@@ -150,7 +209,7 @@ mod tests {
             .into_iter()
             .map(|(path, root, rest)| {
                 let place = Place { root: Arc::clone(root), rest: PathBuf::from(rest) };
-                (ClusterPath::new(path.as_bytes()).unwrap(), place)
+                (ClusterPath::new(path.as_bytes()).unwrap(), Changed { place, file: None })
             })
             .collect();
         let mut found: Vec<_> =

@@ -20,7 +20,7 @@ use super::place::{Place, entry_of, io_error, make_directory, open_directory};
 use crate::cluster::rules::is_tablespace_link;
 use crate::cluster::{
     FileEntry, FileKind, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, ReadAt, SMALL_FILE_LIMIT,
-    STATE_DIRECTORY, STATE_FILES, TargetStore,
+    STATE_DIRECTORY, STATE_FILES, Syncing, TargetStore,
 };
 use crate::error::{Context, Error, Result};
 use crate::interrupt::Interrupt;
@@ -32,7 +32,7 @@ use crate::types::{ClusterPath, LinkText};
 /// Every path is opened beneath the data directory, or beneath what its `pg_wal` and `pg_tblspc`
 /// links led to when it was opened; no symlink is followed on the way. New contents are written
 /// in a state directory of the same file system and renamed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DirectoryStore {
     path: PathBuf,
     root: Arc<OwnedFd>,
@@ -504,6 +504,14 @@ impl TargetStore for DirectoryStore {
 
     fn sync(&mut self, progress: &dyn Progress) -> Result<()> {
         self.changes.sync(progress)
+    }
+
+    fn begin_sync(&mut self) -> Result<Box<dyn Syncing>> {
+        Ok(Box::new(self.changes.begin_sync()?))
+    }
+
+    fn another(&self) -> Option<Box<dyn TargetStore + Send>> {
+        Some(Box::new(Self { kept_in: BTreeMap::new(), ..self.clone() }))
     }
 }
 

@@ -25,6 +25,9 @@ use crate::support::tool::Plan;
 use crate::support::tree::{self, Tree, modification_times};
 use crate::support::workload::REWIND_USER;
 
+/// So that there are many batches: in bytes.
+const BATCH: u64 = 256 << 10;
+
 /// A pair, its plan, and what comes of it when nothing goes wrong.
 pub(super) struct Case {
     pub(super) pair: Pair,
@@ -159,7 +162,7 @@ bgwriter_lru_maxpages = 0
             source,
             now: &now,
             progress: &Silent,
-            options: ApplyOptions { undo, durable: true },
+            options: ApplyOptions { undo, durable: true, batch_bytes: BATCH },
             id: "id",
             interrupt: &Interrupt::new(),
             actor: &actor(),

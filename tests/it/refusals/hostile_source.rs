@@ -2,7 +2,7 @@
 //! asked for. Planning refuses; where only an apply can notice, it stops, and nothing outside of what the
 //! manifest names is touched.
 
-use pg_unfork::apply::{Actor, ApplyContext, ApplyOptions, Now, Outcome, apply};
+use pg_unfork::apply::{Actor, ApplyContext, ApplyOptions, BATCH_BYTES, Now, Outcome, apply};
 use pg_unfork::cluster::{
     ClusterReader, DirectoryId, FileEntry, FileKind, Inventory, Position, Request, SMALL_FILE_LIMIT, Sink, Source,
     SourceKind,
@@ -149,7 +149,7 @@ fn apply_to(pair: &Pair, manifest: &mut Manifest, source: &mut Liar) -> Result<O
         source,
         now: &|| Now { unix: 0, local: "1970-01-01 00:00:00 UTC".to_owned(), utc: "1970-01-01T00:00:00Z".to_owned() },
         progress: &Silent,
-        options: ApplyOptions { undo: true, durable: false },
+        options: ApplyOptions { undo: true, durable: false, batch_bytes: BATCH_BYTES },
         id: "id",
         interrupt: &Interrupt::new(),
         actor: &Actor { host: "host".to_owned(), process: 1, user: "user".to_owned(), version: "0".to_owned() },

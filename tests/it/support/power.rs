@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use pg_unfork::cluster::{
-    Durability, FileEntry, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, ReadAt, TargetStore,
+    Durability, FileEntry, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, ReadAt, Syncing, TargetStore,
 };
 use pg_unfork::error::{Error, Result};
 use pg_unfork::io::DirectoryStore;
@@ -68,6 +68,8 @@ pub(crate) struct Machine {
     /// The disk's data directory.
     directory: PathBuf,
     pending: Vec<Change>,
+    /// What is being made durable, and may be lost until somebody has waited for it.
+    syncing: Vec<Change>,
     syncs: u64,
     cut_at: u64,
 }
@@ -85,7 +87,7 @@ impl PowerStore {
     /// `live` and `disk` are equal, with the data directory `directory` for the latter. The power is cut when something
     /// is to be made durable for the `cut_at`th time, from 1.
     pub(crate) fn new(live: DirectoryStore, disk: DirectoryStore, directory: PathBuf, cut_at: u64) -> Self {
-        let machine = Machine { disk, directory, pending: Vec::new(), syncs: 0, cut_at };
+        let machine = Machine { disk, directory, pending: Vec::new(), syncing: Vec::new(), syncs: 0, cut_at };
         Self { live, machine: Rc::new(RefCell::new(machine)) }
     }
 
@@ -98,7 +100,8 @@ impl PowerStore {
     pub(crate) fn lose(self, seed: u64) {
         let mut machine = self.machine.borrow_mut();
         let mut random = Random(seed);
-        for change in std::mem::take(&mut machine.pending) {
+        let syncing = std::mem::take(&mut machine.syncing);
+        for change in syncing.into_iter().chain(std::mem::take(&mut machine.pending)) {
             let change = match random.next() % 4 {
                 0 => continue,
                 1 => change.half(),
@@ -153,6 +156,11 @@ impl Change {
 
     fn is_kept(&self) -> bool {
         matches!(self, Self::Keep(..))
+    }
+
+    /// Whether it is neither of a log nor something that is kept.
+    fn is_content(&self) -> bool {
+        self.log().is_none() && !self.is_kept()
     }
 }
 
@@ -328,8 +336,33 @@ impl TargetStore for PowerStore {
         self.live.drop_kept_in(link)
     }
     fn sync(&mut self, progress: &dyn Progress) -> Result<()> {
-        self.machine.borrow_mut().sync(|change| change.log().is_none() && !change.is_kept())?;
+        assert!(self.machine.borrow().syncing.is_empty(), "something is being synced, and nobody waits for it");
+        self.machine.borrow_mut().sync(Change::is_content)?;
         self.live.sync(progress)
+    }
+    fn begin_sync(&mut self) -> Result<Box<dyn Syncing>> {
+        let mut machine = self.machine.borrow_mut();
+        machine.check()?;
+        assert!(machine.syncing.is_empty(), "something is being synced, and nobody waits for it");
+        let (syncing, pending) = std::mem::take(&mut machine.pending).into_iter().partition(Change::is_content);
+        (machine.syncing, machine.pending) = (syncing, pending);
+        Ok(Box::new(PowerSyncing { live: self.live.begin_sync()?, machine: Rc::clone(&self.machine) }))
+    }
+}
+
+/// What is being made durable.
+struct PowerSyncing {
+    live: Box<dyn Syncing>,
+    machine: Shared,
+}
+
+impl Syncing for PowerSyncing {
+    fn wait(self: Box<Self>) -> Result<()> {
+        let mut machine = self.machine.borrow_mut();
+        machine.sync(|_| false)?;
+        let durable = std::mem::take(&mut machine.syncing);
+        durable.iter().try_for_each(|change| machine.put(change))?;
+        self.live.wait()
     }
 }
 
