@@ -4,18 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::Result;
+use super::cases::Recipe;
 use super::process::run;
+use super::programs::Task;
 use super::server::{Installation, Server};
-use super::{Case, Result, Task};
-
-/// What one side did after the fork.
-#[derive(Debug, Clone)]
-pub(crate) struct Work {
-    /// So many transactions of pgbench.
-    pub(crate) transactions: u32,
-    /// And this.
-    pub(crate) sql: &'static str,
-}
+use super::workload::Step;
 
 /// Like a busy server with ample room for WAL: no checkpoint but those asked for, so that the last
 /// common one is just before the fork and every page's first change is a full-page image. Making a
@@ -40,9 +34,8 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// The pair of `case`, made unless it is there already.
-    pub(crate) fn prepare(root: &Path, case: &Case, installation: &Installation) -> Result<Self> {
-        let name = format!("{}-{}-{}-{}", case.name, installation.major(), case.scale, case.target.transactions);
+    /// The pair called `name`, made as `recipe` says unless it is there already.
+    pub(crate) fn prepare(root: &Path, name: &str, recipe: &Recipe, installation: &Installation) -> Result<Self> {
         let pair = Self { installation: installation.clone(), directory: root.join(name) };
         if !pair.complete().exists() {
             if pair.directory.exists() {
@@ -50,7 +43,7 @@ impl Pair {
             }
             eprintln!("making {}", pair.directory.display());
             fs::create_dir_all(&pair.directory)?;
-            pair.make(case)?;
+            pair.make(recipe)?;
         }
         fs::create_dir_all(pair.scratch(""))?;
         Ok(pair)
@@ -71,11 +64,6 @@ impl Pair {
         self.scratch("log")
     }
 
-    /// The option with which both programs use the stopped source.
-    pub(crate) fn stopped_source(&self) -> String {
-        format!("--source-pgdata={}", self.source().display())
-    }
-
     /// The source, running.
     pub(crate) fn start_source(&self) -> Result<Server> {
         Server::start(&self.installation, &self.source())
@@ -88,16 +76,22 @@ impl Pair {
             return Ok(self.target());
         }
         self.clean_up()?;
-        let copy = self.scratch("target");
-        run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(self.target()).arg(&copy))?;
+        let copy = self.copy_of("target")?;
         run(Command::new("sync").arg("-f").arg(&copy))?;
         Ok(copy)
     }
 
-    /// Removes the working copy.
+    /// A copy of the `source` or the `target` beside the pair, until [`Pair::clean_up`].
+    pub(crate) fn copy_of(&self, side: &str) -> Result<PathBuf> {
+        let copy = self.scratch(side);
+        copy_directory(&self.directory.join(side), &copy)?;
+        Ok(copy)
+    }
+
+    /// Removes what lies beside the pair.
     pub(crate) fn clean_up(&self) -> Result<()> {
-        let copy = self.scratch("target");
-        if copy.exists() { Ok(fs::remove_dir_all(copy)?) } else { Ok(()) }
+        fs::remove_dir_all(self.scratch(""))?;
+        Ok(fs::create_dir(self.scratch(""))?)
     }
 
     /// Reads everything once.
@@ -111,16 +105,7 @@ impl Pair {
     /// The target's WAL since the last common checkpoint.
     pub(crate) fn wal_files(&self) -> Result<Vec<PathBuf>> {
         let first = fs::read_to_string(self.complete())?;
-        let mut files = Vec::new();
-        for entry in fs::read_dir(self.target().join("pg_wal"))? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name.len() == 24 && name.to_string_lossy().as_ref() >= first.trim() {
-                files.push(entry.path());
-            }
-        }
-        files.sort_unstable();
-        Ok(files)
+        Ok(self.target_wal()?.into_iter().filter(|(name, _)| *name >= first).map(|(_, file)| file).collect())
     }
 
     /// The size of [`Pair::wal_files`] in bytes.
@@ -129,11 +114,26 @@ impl Pair {
         sizes.sum()
     }
 
+    /// The target's WAL segments by name, ascending.
+    fn target_wal(&self) -> Result<Vec<(String, PathBuf)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(self.target().join("pg_wal"))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.len() == 24 {
+                files.push((name, entry.path()));
+            }
+        }
+        files.sort_unstable();
+        Ok(files)
+    }
+
     fn target(&self) -> PathBuf {
         self.directory.join("target")
     }
 
-    fn source(&self) -> PathBuf {
+    /// The source's data directory.
+    pub(crate) fn source(&self) -> PathBuf {
         self.directory.join("source")
     }
 
@@ -142,46 +142,51 @@ impl Pair {
         self.directory.join("first_segment")
     }
 
-    fn make(&self, case: &Case) -> Result<()> {
+    /// Both sides are one directory up to the fork: a standby is no more than that, and a copy of 100,000 files is
+    /// made in seconds.
+    fn make(&self, recipe: &Recipe) -> Result<()> {
+        let (target, source) = (self.target(), self.source());
         let mut initdb = self.installation.command("initdb");
         initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]);
-        run(initdb.args(["--no-sync", "--data-checksums", "-D"]).arg(self.target()))?;
-        let configuration = self.target().join("postgresql.conf");
+        run(initdb.args(["--no-sync", "--data-checksums", "-D"]).arg(&target))?;
+        let configuration = target.join("postgresql.conf");
         fs::write(&configuration, fs::read_to_string(&configuration)? + SETTINGS)?;
-        let target = Server::start(&self.installation, &self.target())?;
-        target.pgbench(&["-i", "-q", "-s", &case.scale.to_string()])?;
-        let mut backup = self.installation.command("pg_basebackup");
-        backup.args(["--no-sync", "-c", "fast", "-X", "stream", "-R", "-d"]).arg(target.conninfo());
-        run(backup.arg("-D").arg(self.source()))?;
-        let source = Server::start(&self.installation, &self.source())?;
 
-        // WAL of the tables' making goes with this checkpoint; all WAL from here on stays.
-        target.sql("CHECKPOINT")?;
-        target.sql("ALTER SYSTEM SET wal_keep_size = '100GB'")?;
-        target.sql("SELECT pg_reload_conf()")?;
-        let first = target.sql("SELECT pg_walfile_name(redo_lsn) FROM pg_control_checkpoint()")?;
-        let end = target.sql("SELECT pg_current_wal_insert_lsn()")?;
-        while source.sql(&format!("SELECT pg_last_wal_replay_lsn() >= '{end}'"))? != "t" {
-            std::thread::sleep(std::time::Duration::from_millis(100));
+        let server = Server::start(&self.installation, &target)?;
+        work(&server, &recipe.base)?;
+        // All WAL from here on stays; the last common checkpoint is the one with which the server stops.
+        server.sql("CHECKPOINT")?;
+        server.sql("ALTER SYSTEM SET wal_keep_size = '100GB'")?;
+        server.sql("SELECT pg_reload_conf()")?;
+        work(&server, &recipe.kept)?;
+        server.stop()?;
+        copy_directory(&target, &source)?;
+
+        fs::write(source.join("standby.signal"), "")?;
+        let server = Server::start(&self.installation, &source)?;
+        server.sql("SELECT pg_promote(true, 600)")?;
+        server.sql("CHECKPOINT")?;
+        work(&server, &recipe.source)?;
+        server.stop()?;
+
+        let server = Server::start(&self.installation, &target)?;
+        let first = server.sql("SELECT pg_walfile_name(redo_lsn) FROM pg_control_checkpoint()")?;
+        work(&server, &recipe.target)?;
+        server.stop()?;
+        for (name, file) in self.target_wal()? {
+            if name < first {
+                fs::remove_file(file)?;
+            }
         }
-        source.sql("SELECT pg_promote(true, 600)")?;
-        source.sql("CHECKPOINT")?;
-
-        work(&target, &case.target)?;
-        work(&source, &case.source)?;
-        target.stop()?;
-        source.stop()?;
         run(Command::new("sync").arg("-f").arg(&self.directory))?;
         Ok(fs::write(self.complete(), first)?)
     }
 }
 
-/// Four clients share the work; what they do is the same each time a pair is made, its order is not.
-fn work(server: &Server, work: &Work) -> Result<()> {
-    let each = (work.transactions / 4).to_string();
-    server.pgbench(&["-n", "-c", "4", "-j", "2", "--random-seed=1", "-t", &each])?;
-    if !work.sql.is_empty() {
-        server.sql(work.sql)?;
-    }
-    Ok(())
+fn work(server: &Server, steps: &[Step]) -> Result<()> {
+    steps.iter().try_for_each(|step| step.run(server))
+}
+
+fn copy_directory(from: &Path, to: &Path) -> Result<()> {
+    run(Command::new("cp").args(["-a", "--reflink=auto"]).args([from, to])).map(drop)
 }

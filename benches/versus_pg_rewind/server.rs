@@ -81,14 +81,19 @@ impl Server {
         run(&mut self.pg_ctl("stop")).map(drop)
     }
 
+    /// Stops the server at once, as a crash would.
+    pub(crate) fn crash(self) -> Result<()> {
+        run(self.pg_ctl("stop").args(["-m", "immediate"])).map(drop)
+    }
+
+    /// The socket that it listens on.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.sockets.path().join(".s.PGSQL.5432")
+    }
+
     /// A connection string.
     pub(crate) fn conninfo(&self) -> String {
         format!("host={} port=5432 user=postgres dbname=postgres", self.sockets.path().display())
-    }
-
-    /// The option with which both programs use this server as their source.
-    pub(crate) fn source_option(&self) -> String {
-        format!("--source-server={}", self.conninfo())
     }
 
     /// What a query answers.

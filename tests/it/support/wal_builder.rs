@@ -90,8 +90,13 @@ pub(crate) fn format(major: Major, wal_page_size: u32, wal_segment_size: u32) ->
 impl WalBuilder {
     /// A log whose first page is at `start`.
     pub(crate) fn new(format: WalFormat, start: Lsn) -> Self {
+        Self::after(Lsn::INVALID, format, start)
+    }
+
+    /// The same, behind the record at `previous`.
+    pub(crate) fn after(previous: Lsn, format: WalFormat, start: Lsn) -> Self {
         assert_eq!(start.offset_in(format.page_size()), 0, "a page begins at {start}");
-        Self { format, timeline: 1, start, bytes: Vec::new(), previous: Lsn::INVALID }
+        Self { format, timeline: 1, start, bytes: Vec::new(), previous }
     }
 
     /// Writes the pages to come on another timeline.
