@@ -33,7 +33,13 @@
 //! last before the fork (found segment by segment going back, reading each forward, instead of
 //! following links record by record); and which blocks changed since that checkpoint, its record
 //! included. Visitors collect the answers: `changed_blocks` one bit per block of a file that both
-//! sides have, `discarded` the transactions that are lost.
+//! sides have, in one set for all readers, `discarded` the transactions that are lost.
+//!
+//! The last question needs the one long pass. As many readers make it as there are processors, up to eight, each
+//! with whole segments of its own. That they find what one reader would have found is proven where they meet: the
+//! record that one finds behind its segment, linked to the last one in it, is the first that the next one has
+//! found. Where they do not meet, or one of them fails, all that they found is dropped and one reader reads
+//! everything in order: so damage is judged in one way only.
 //!
 //! # From facts to decisions
 //!

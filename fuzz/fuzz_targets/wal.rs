@@ -9,7 +9,7 @@
 mod wal_builder;
 
 use std::ops::ControlFlow;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use pg_unfork::cluster::{WalFile, WalFiles};
@@ -113,11 +113,12 @@ fn scan(format: WalFormat, start: Lsn, bytes: &[u8]) {
     let (records, _, _) = read(format, Start::FirstOf(start), bytes, 1);
     let relation = RelFileNumber { tablespace: 1663, database: 5, relation: 16384 };
     for &(lsn, end, ..) in records.iter().take(3) {
-        let mut blocks = ChangedBlocks::new(format.facts, 131_072, [(RelFile { number: relation, segment: 0 }, 100)]);
+        let blocks = ChangedBlocks::new(format.facts, 131_072, [(RelFile { number: relation, segment: 0 }, 100)]);
         let last = records.last().map_or(end, |record| record.1);
+        let mut recorder = blocks.recorder();
         let _ = scan.through(lsn, last, &Silent, |record: &Record<'_>| {
             let _ = Checkpoint::parse(record.main_data, format.facts);
-            blocks.record(record).map_err(|error| pg_unfork::error::Error::failure(error.to_string()))
+            recorder.record(record).map_err(|error| pg_unfork::error::Error::failure(error.to_string()))
         });
         for range in blocks.ranges(RelFile { number: relation, segment: 0 }) {
             assert!(range.end() <= 100, "{range:?}");
@@ -136,8 +137,8 @@ fn scan(format: WalFormat, start: Lsn, bytes: &[u8]) {
 #[derive(Debug)]
 struct Memory {
     start: Lsn,
-    bytes: Rc<[u8]>,
-    first_page: Rc<[u8]>,
+    bytes: Arc<[u8]>,
+    first_page: Arc<[u8]>,
 }
 
 impl Memory {
@@ -164,8 +165,8 @@ struct Segment {
     begin: Lsn,
     end: Lsn,
     start: Lsn,
-    bytes: Rc<[u8]>,
-    first_page: Rc<[u8]>,
+    bytes: Arc<[u8]>,
+    first_page: Arc<[u8]>,
 }
 
 impl WalFile for Segment {

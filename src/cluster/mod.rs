@@ -116,8 +116,8 @@ pub fn shared_directory(target: &[DirectoryId], source: &[DirectoryId]) -> Optio
     })
 }
 
-/// Opens WAL segments.
-pub trait WalFiles {
+/// Opens WAL segments, for several threads at once.
+pub trait WalFiles: Sync {
     /// Opens a segment; `None` where there is no such file.
     ///
     /// # Errors

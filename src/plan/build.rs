@@ -13,15 +13,15 @@ use crate::manifest::{
     FORMAT_VERSION, Kept, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, SourceSide, TargetSide, Tool,
     Totals, Verdict, WalFetch, WalPlace, WalPlan, WalRange, validate,
 };
-use crate::progress::{Progress, Stage};
+use crate::progress::Progress;
 use crate::types::{ClusterPath, Lsn, RelFilePaths, TimelineHistory, TimelineId};
 
 use super::changed_blocks::ChangedBlocks;
 use super::checks::{self, Preconditions, check};
 use super::decide::{Decision, DecisionContext, decide};
-use super::discarded::DiscardedWork;
 use super::divergence::{Divergence, common_ancestor};
 use super::facts::{Cluster, control_facts, read_control_file, read_history};
+use super::read_wal::{Extent, read_wal};
 use super::same_timeline::OneTimeline;
 use super::scan::WalScan;
 use super::wal_files::{SourceWal, WalNeeds};
@@ -263,19 +263,8 @@ impl Planner<'_> {
             Some((paths.parse(path)?, u32::try_from(blocks).unwrap_or(u32::MAX)))
         });
         let mut changed = ChangedBlocks::new(control.facts(), geometry.relation_segment_blocks, shared);
-        let mut discarded = DiscardedWork::after(fork.divergence.lsn);
-        let start = fork.checkpoint.lsn;
-        self.progress.begin(Stage::ScanWal, Some(fork.target_end.since(start)));
-        let scanned = self.scan().through(start, fork.target_end, self.progress, |record| {
-            discarded.record(record);
-            changed.record(record).map_err(|error| {
-                Error::precondition("the target's WAL cannot be understood")
-                    .because(error)
-                    .hint("a resource manager of an extension wrote it; the target needs a new base backup")
-            })
-        });
-        self.progress.end();
-        scanned?;
+        let extent = Extent { start: fork.checkpoint.lsn, fork: fork.divergence.lsn, end: fork.target_end };
+        let discarded = read_wal(&self.scan(), extent, self.progress, &mut changed)?;
         Ok((changed, discarded.finish(fork.target_end)))
     }
 

@@ -1,6 +1,9 @@
 //! Which blocks of which relation files the target's WAL tells of.
 
-use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustc_hash::FxHashMap;
 
 use crate::format::MajorFacts;
 use crate::format::wal::Record;
@@ -11,21 +14,29 @@ use crate::types::{BlockRange, ForkNumber, Lsn, RelFile};
 ///
 /// One bit per block of such a file, up to the shorter of both: what lies beyond is cut off or
 /// comes with the tail, and files that only one side has are removed or copied whole. So memory is
-/// bounded by the files that exist, whatever WAL says.
+/// bounded by the files that exist, whatever WAL says. Any number of [`BlockRecorder`]s, each on a
+/// thread of its own, fill one set: which of them sets a bit, and when, makes no difference.
 #[derive(Debug)]
 pub struct ChangedBlocks {
     facts: &'static MajorFacts,
     segment_blocks: u32,
-    index: HashMap<RelFile, usize>,
+    index: FxHashMap<RelFile, usize>,
     files: Vec<Bits>,
-    last: Option<(RelFile, usize)>,
+}
+
+/// Takes the blocks of records into a [`ChangedBlocks`].
+#[derive(Debug)]
+pub struct BlockRecorder<'a> {
+    blocks: &'a ChangedBlocks,
+    /// The file that was looked up last; none where it is not one of both sides.
+    last: Option<(RelFile, Option<&'a Bits>)>,
 }
 
 /// The bits of one file, made when the first is set.
 #[derive(Debug)]
 struct Bits {
     limit: u32,
-    words: Vec<u64>,
+    words: OnceLock<Box<[AtomicU64]>>,
 }
 
 /// A record changes relation files in a way that this program does not know.
@@ -47,33 +58,35 @@ impl ChangedBlocks {
         segment_blocks: u32,
         files: impl IntoIterator<Item = (RelFile, u32)>,
     ) -> Self {
-        let mut this = Self { facts, segment_blocks, index: HashMap::new(), files: Vec::new(), last: None };
+        let mut this = Self { facts, segment_blocks, index: FxHashMap::default(), files: Vec::new() };
         for (file, limit) in files {
             this.index.insert(file, this.files.len());
-            this.files.push(Bits { limit, words: Vec::new() });
+            this.files.push(Bits { limit: limit.min(segment_blocks), words: OnceLock::new() });
         }
         this
     }
 
-    /// Takes the blocks of one record.
-    ///
-    /// # Errors
-    /// When the record changes relation files by means that only its resource manager knows.
-    pub fn record(&mut self, record: &Record<'_>) -> Result<(), UnknownRelationUpdate> {
-        if record.header.info & rm::SPECIAL_RELATION_UPDATE != 0 && !self.is_known(record) {
-            return Err(UnknownRelationUpdate {
-                lsn: record.lsn,
-                manager: rm::name(record.header.resource_manager),
-                info: record.header.info,
-            });
+    /// One that takes records into this set.
+    #[must_use]
+    pub fn recorder(&self) -> BlockRecorder<'_> {
+        BlockRecorder { blocks: self, last: None }
+    }
+
+    /// Forgets all blocks, and keeps the files.
+    pub fn clear(&mut self) {
+        for bits in &mut self.files {
+            bits.words.take();
         }
-        for block in record.blocks {
-            if block.fork == ForkNumber::Main {
-                let segment = block.block / self.segment_blocks;
-                self.set(RelFile { number: block.relation, segment }, block.block % self.segment_blocks);
-            }
-        }
-        Ok(())
+    }
+
+    /// The changed blocks of a file, ascending, neighbours joined.
+    #[must_use]
+    pub fn ranges(&self, file: RelFile) -> Vec<BlockRange> {
+        self.bits(file).map(Bits::ranges).unwrap_or_default()
+    }
+
+    fn bits(&self, file: RelFile) -> Option<&Bits> {
+        self.files.get(*self.index.get(&file)?)
     }
 
     /// Whether a record's special update of relation files shows in the files' listing.
@@ -94,46 +107,66 @@ impl ChangedBlocks {
             _ => false,
         }
     }
+}
 
-    fn set(&mut self, file: RelFile, block: u32) {
-        let index = match self.last {
-            Some((last, index)) if last == file => index,
-            _ => {
-                let Some(&index) = self.index.get(&file) else { return };
-                self.last = Some((file, index));
-                index
-            }
-        };
-        if let Some(bits) = self.files.get_mut(index) {
-            bits.set(block);
+impl BlockRecorder<'_> {
+    /// Takes the blocks of one record.
+    ///
+    /// # Errors
+    /// When the record changes relation files by means that only its resource manager knows.
+    pub fn record(&mut self, record: &Record<'_>) -> Result<(), UnknownRelationUpdate> {
+        if record.header.info & rm::SPECIAL_RELATION_UPDATE != 0 && !self.blocks.is_known(record) {
+            return Err(UnknownRelationUpdate {
+                lsn: record.lsn,
+                manager: rm::name(record.header.resource_manager),
+                info: record.header.info,
+            });
         }
+        let segment_blocks = self.blocks.segment_blocks;
+        for block in record.blocks {
+            if block.fork == ForkNumber::Main {
+                let segment = block.block / segment_blocks;
+                self.set(RelFile { number: block.relation, segment }, block.block % segment_blocks);
+            }
+        }
+        Ok(())
     }
 
-    /// The changed blocks of a file, ascending, neighbours joined.
-    #[must_use]
-    pub fn ranges(&self, file: RelFile) -> Vec<BlockRange> {
-        let bits = self.index.get(&file).and_then(|&index| self.files.get(index));
-        bits.map(Bits::ranges).unwrap_or_default()
+    fn set(&mut self, file: RelFile, block: u32) {
+        let bits = match self.last {
+            Some((last, bits)) if last == file => bits,
+            _ => {
+                let bits = self.blocks.bits(file);
+                self.last = Some((file, bits));
+                bits
+            }
+        };
+        if let Some(bits) = bits {
+            bits.set(block);
+        }
     }
 }
 
 impl Bits {
-    fn set(&mut self, block: u32) {
+    fn set(&self, block: u32) {
         if block >= self.limit {
             return;
         }
-        if self.words.is_empty() {
-            self.words.resize((self.limit as usize).div_ceil(64), 0);
-        }
-        if let Some(word) = self.words.get_mut(block as usize / 64) {
-            *word |= 1 << (block % 64);
+        let words = self.words.get_or_init(|| (0..self.limit.div_ceil(64)).map(|_| AtomicU64::new(0)).collect());
+        if let Some(word) = words.get(block as usize / 64) {
+            let bit = 1 << (block % 64);
+            // Most blocks are changed over and over; only a bit that is new needs the cache line for itself.
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
         }
     }
 
     fn ranges(&self) -> Vec<BlockRange> {
         let mut ranges: Vec<BlockRange> = Vec::new();
-        for (base, &word) in (0u32..).step_by(64).zip(&self.words) {
-            let mut rest = word;
+        let words = self.words.get().into_iter().flatten();
+        for (base, word) in (0u32..).step_by(64).zip(words) {
+            let mut rest = word.load(Ordering::Relaxed);
             while rest != 0 {
                 let skip = rest.trailing_zeros();
                 let count = (rest >> skip).trailing_ones();
@@ -161,13 +194,14 @@ mod tests {
 
     #[test]
     fn ranges_are_joined_and_bounded() {
-        let mut changed = ChangedBlocks::new(Major::V17.facts(), 131_072, [(file(0), 200), (file(1), 10)]);
+        let changed = ChangedBlocks::new(Major::V17.facts(), 131_072, [(file(0), 200), (file(1), 10)]);
+        let mut recorder = changed.recorder();
         for block in [199, 0, 1, 63, 64, 65, 127, 128, 200, 131_000, 5] {
-            changed.set(file(0), block);
+            recorder.set(file(0), block);
         }
-        changed.set(file(1), 9);
-        changed.set(file(1), 10);
-        changed.set(file(2), 0);
+        recorder.set(file(1), 9);
+        recorder.set(file(1), 10);
+        recorder.set(file(2), 0);
         let ranges = |segment| -> Vec<[u32; 2]> { changed.ranges(file(segment)).into_iter().map(Into::into).collect() };
         assert_eq!(ranges(0), [[0, 2], [5, 1], [63, 3], [127, 2], [199, 1]]);
         assert_eq!(ranges(1), [[9, 1]]);
@@ -175,11 +209,41 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_is_one_range() {
+    fn a_full_file_is_one_range_until_it_is_forgotten() {
         let mut changed = ChangedBlocks::new(Major::V17.facts(), 131_072, [(file(0), 300)]);
-        for block in 0..300 {
-            changed.set(file(0), block);
-        }
+        let mut recorder = changed.recorder();
+        (0..300).for_each(|block| recorder.set(file(0), block));
         assert_eq!(changed.ranges(file(0)), [BlockRange { first: 0, count: 300 }]);
+        changed.clear();
+        assert!(changed.ranges(file(0)).is_empty());
+        changed.recorder().set(file(0), 7);
+        assert_eq!(changed.ranges(file(0)), [BlockRange { first: 7, count: 1 }]);
+    }
+
+    #[test]
+    fn recorders_fill_one_set_at_once() {
+        let changed = ChangedBlocks::new(Major::V17.facts(), 131_072, [(file(0), 5000), (file(1), 64)]);
+        std::thread::scope(|scope| {
+            for part in 0..4 {
+                let mut recorder = changed.recorder();
+                scope.spawn(move || {
+                    for block in (0..4999).filter(|block| block % 4 == part || block % 7 == 0) {
+                        recorder.set(file(0), block);
+                        recorder.set(file(1), block % 64);
+                    }
+                });
+            }
+        });
+        assert_eq!(changed.ranges(file(0)), [BlockRange { first: 0, count: 4999 }]);
+        assert_eq!(changed.ranges(file(1)), [BlockRange { first: 0, count: 64 }]);
+    }
+
+    #[test]
+    fn no_file_costs_more_than_its_kind_can_have() {
+        let changed = ChangedBlocks::new(Major::V17.facts(), 1000, [(file(0), u32::MAX)]);
+        changed.recorder().set(file(0), 999);
+        changed.recorder().set(file(0), 1000);
+        assert_eq!(changed.ranges(file(0)), [BlockRange { first: 999, count: 1 }]);
+        assert_eq!(changed.files[0].words.get().unwrap().len(), 16);
     }
 }

@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::types::{Lsn, SegmentNumber, TimelineHistory, TimelineId, WalFileName};
 
 /// Bytes read at a time: whole pages of any size, and little enough to stay in the CPU's cache.
-const PIECE: usize = 128 << 10;
+pub(super) const PIECE: usize = 128 << 10;
 
 /// What to do about a segment that is there and is no use.
 const GOOD_COPY: &str = "put a good copy of the segment into the target's pg_wal, from the WAL archive, and plan again; where there is none, make the target anew from a base backup";
@@ -53,22 +53,44 @@ impl<'a> WalScan<'a> {
     /// # Errors
     /// When a segment is missing, short or damaged before `visit` breaks off; the segment is named.
     pub fn each<B>(&self, start: Start, mut visit: impl FnMut(&Record<'_>) -> ControlFlow<B>) -> Result<B> {
-        let mut reader = WalReader::new(self.format, start).along(self.history);
+        let mut reader = self.reader(start);
         let mut buffer = vec![0; PIECE];
-        let size = self.format.geometry.wal_segment_size;
         loop {
-            let segment = SegmentNumber::of(reader.next_page(), size);
-            let (name, file) = self.open(segment)?;
-            self.check_first_page(name, file.as_ref(), reader.next_page(), &mut buffer)?;
-            while reader.next_page() < segment.end(size) {
-                let pages = self.read_pages(name, file.as_ref(), reader.next_page(), &mut buffer)?;
-                match reader.feed(pages, &mut visit) {
-                    Ok(ControlFlow::Continue(())) => {}
-                    Ok(ControlFlow::Break(value)) => return Ok(value),
-                    Err(error) => return Err(self.unreadable(name, error)),
-                }
+            if let ControlFlow::Break(value) = self.read_segment(&mut reader, &mut buffer, &mut visit)? {
+                return Ok(value);
             }
         }
+    }
+
+    /// A reader that begins at `start`.
+    pub(super) fn reader(&self, start: Start) -> WalReader {
+        WalReader::new(self.format, start).along(self.history)
+    }
+
+    /// Feeds `reader` from its next page on to the end of the segment that holds it, as much at a time as `buffer`
+    /// holds: at least a page.
+    ///
+    /// # Errors
+    /// When the segment is missing, short or damaged before `visit` breaks off; it is named.
+    pub(super) fn read_segment<B>(
+        &self,
+        reader: &mut WalReader,
+        buffer: &mut [u8],
+        visit: &mut impl FnMut(&Record<'_>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>> {
+        let size = self.format.geometry.wal_segment_size;
+        let segment = SegmentNumber::of(reader.next_page(), size);
+        let (name, file) = self.open(segment)?;
+        self.check_first_page(name, file.as_ref(), reader.next_page(), buffer)?;
+        while reader.next_page() < segment.end(size) {
+            let pages = self.read_pages(name, file.as_ref(), reader.next_page(), buffer)?;
+            match reader.feed(pages, &mut *visit) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(broken) => return Ok(broken),
+                Err(error) => return Err(self.unreadable(name, error)),
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// The record that begins at `lsn`, as `take` sees it.

@@ -96,6 +96,13 @@ impl WalReader {
         }
     }
 
+    /// Whether it has come to where a record of its own begins: what a record from before the start leaves is
+    /// behind it.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        !matches!(self.state, State::PassOver(_))
+    }
+
     /// Reads the records in `pages`, whole pages from [`WalReader::next_page`] on.
     ///
     /// `visit` sees each record once, in order, and may end the reading; then the rest of `pages`

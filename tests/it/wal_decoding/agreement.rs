@@ -7,6 +7,7 @@ use pg_unfork::format::wal::{Start, WalError, WalProblem};
 
 use super::damage::{assert_cuts, assert_flips};
 use super::log::{Outgoing, Read, Wal};
+use super::parallel::assert_in_parallel;
 use super::waldump::{Theirs, waldump};
 use crate::support::cluster::Cluster;
 use crate::support::servers::Major;
@@ -31,6 +32,7 @@ pub(super) fn assert_decoded(cluster: &Cluster, wal: &Wal) -> Vec<Read> {
     assert_random_access(wal, &records);
     assert_cuts(wal, &records, error.as_ref());
     assert_flips(wal, &records);
+    assert_in_parallel(wal, &records);
     records
 }
 

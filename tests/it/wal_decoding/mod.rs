@@ -8,11 +8,13 @@
 //! | [`waldump`] | what pg_waldump makes of it |
 //! | [`agreement`] | that both agree, wherever the reader begins |
 //! | [`damage`] | real WAL cut at each page, and with each byte flipped |
+//! | [`parallel`] | that several readers find what one finds |
 //! | [`properties`] | any records, written by a builder |
 
 mod agreement;
 mod damage;
 mod log;
+mod parallel;
 mod properties;
 mod waldump;
 

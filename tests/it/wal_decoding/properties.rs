@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 
 use pg_unfork::format::Major;
 use pg_unfork::format::wal::{BlockReference, Record, Start, WalError, WalFormat, WalProblem, WalReader};
-use pg_unfork::types::{ForkNumber, Lsn, RelFileNumber};
+use pg_unfork::types::{ForkNumber, Lsn, RelFileNumber, TimelineHistory, TimelineId};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -12,19 +12,19 @@ use proptest::sample::{Index, select};
 
 use crate::support::wal_builder::{self, NewBlock, NewImage, NewRecord, WalBuilder, Written};
 
-const SEGMENT: u32 = 1 << 20;
+pub(super) const SEGMENT: u32 = 1 << 20;
 const XLOG_SWITCH: (u8, u8) = (0, 0x40);
 
 /// A log to be written.
 #[derive(Debug)]
-struct Plan {
+pub(super) struct Plan {
     format: WalFormat,
     start: Lsn,
     items: Vec<Item>,
 }
 
 #[derive(Clone, Debug)]
-enum Item {
+pub(super) enum Item {
     Record(NewRecord),
     /// A record that is torn at the end of its first, or second page, and void.
     Torn(NewRecord, usize),
@@ -33,16 +33,17 @@ enum Item {
 }
 
 /// A log, and what a reader must find in it.
-struct Log {
-    format: WalFormat,
-    start: Lsn,
-    bytes: Vec<u8>,
-    records: Vec<Expected>,
+pub(super) struct Log {
+    pub(super) format: WalFormat,
+    pub(super) start: Lsn,
+    pub(super) bytes: Vec<u8>,
+    pub(super) records: Vec<Expected>,
+    pub(super) history: TimelineHistory,
 }
 
 #[derive(Debug)]
-struct Expected {
-    written: Written,
+pub(super) struct Expected {
+    pub(super) written: Written,
     /// As it was written; none for a switch and for what voids a torn record.
     record: Option<NewRecord>,
     /// Where the record begins that this one voids.
@@ -50,16 +51,17 @@ struct Expected {
 }
 
 /// What a reader says of a record, apart from its content.
-type Place = (Lsn, Lsn, Lsn, u32);
+pub(super) type Place = (Lsn, Lsn, Lsn, u32);
 
 fn place(written: &Written) -> Place {
     (written.lsn, written.end, written.previous, written.total_length)
 }
 
 impl Plan {
-    fn write(&self) -> Log {
+    pub(super) fn write(&self) -> Log {
         let mut builder = WalBuilder::new(self.format, self.start);
-        let (mut records, mut timeline) = (Vec::new(), 1);
+        let mut records: Vec<Expected> = Vec::new();
+        let (mut ancestors, mut timeline) = (Vec::new(), 1);
         for item in &self.items {
             let (written, record, voids) = match item {
                 Item::Record(record) => (builder.record(record), Some(record.clone()), None),
@@ -69,6 +71,8 @@ impl Plan {
                 },
                 Item::Switch => (builder.switch(), None, None),
                 Item::NextTimeline => {
+                    let end = records.last().map_or(self.start, |last| last.written.end);
+                    ancestors.push((TimelineId::new(timeline), end));
                     timeline += 1;
                     builder.set_timeline(timeline);
                     continue;
@@ -76,11 +80,17 @@ impl Plan {
             };
             records.push(Expected { written, record, voids });
         }
-        Log { format: self.format, start: self.start, bytes: builder.pages(), records }
+        let history = TimelineHistory::new(&ancestors, TimelineId::new(timeline));
+        Log { format: self.format, start: self.start, bytes: builder.pages(), records, history }
     }
 }
 
 impl Log {
+    /// Pages written by hand, on the first timeline.
+    fn of_pages(format: WalFormat, start: Lsn, bytes: Vec<u8>) -> Self {
+        Self { format, start, bytes, records: Vec::new(), history: TimelineHistory::new(&[], TimelineId::new(1)) }
+    }
+
     fn places(&self) -> Vec<Place> {
         self.records.iter().map(|expected| place(&expected.written)).collect()
     }
@@ -125,7 +135,7 @@ enum End {
     Error(WalError),
 }
 
-fn place_of(record: &Record<'_>) -> Place {
+pub(super) fn place_of(record: &Record<'_>) -> Place {
     (record.lsn, record.end, record.header.previous, record.header.total_length)
 }
 
@@ -154,8 +164,15 @@ fn majors() -> impl Strategy<Value = Major> {
     select(&Major::ALL[..])
 }
 
-/// Logs of so many items, from the last pages of a segment on, most of them.
 fn plans(items: Range<usize>) -> impl Strategy<Value = Plan> {
+    plans_of(items, item)
+}
+
+/// Logs of so many items, from the last pages of a segment on, most of them.
+pub(super) fn plans_of<S: Strategy<Value = Item>>(
+    items: Range<usize>,
+    item: impl Fn(Major) -> S + Clone,
+) -> impl Strategy<Value = Plan> {
     let place = (select(&[1024_u32, 8192, 65536][..]), 0_u64..5, 0_u64..6);
     (majors(), place).prop_flat_map(move |(major, (page_size, segment, pages_before))| {
         let format = wal_builder::format(major, page_size, SEGMENT);
@@ -165,7 +182,7 @@ fn plans(items: Range<usize>) -> impl Strategy<Value = Plan> {
     })
 }
 
-fn item(major: Major) -> impl Strategy<Value = Item> {
+pub(super) fn item(major: Major) -> impl Strategy<Value = Item> {
     prop_oneof![
         30 => record(major).prop_map(Item::Record),
         2 => (record(major), 1..3_usize).prop_map(|(record, pages)| Item::Torn(record, pages)),
@@ -217,7 +234,7 @@ fn data(limit: usize) -> impl Strategy<Value = Vec<u8>> {
     (length, any::<u8>()).prop_map(|(length, first)| (0..length).map(|n| (n as u8).wrapping_add(first)).collect())
 }
 
-fn config(cases: u32) -> ProptestConfig {
+pub(super) fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
@@ -327,7 +344,7 @@ proptest! {
         let mut builder = WalBuilder::new(format, Lsn::new(u64::from(SEGMENT)));
         let written: Vec<_> =
             contents.iter().map(|(manager, info, content)| builder.raw(7, *info, *manager, content)).collect();
-        let log = Log { format, start: Lsn::new(u64::from(SEGMENT)), bytes: builder.pages(), records: Vec::new() };
+        let log = Log::of_pages(format, Lsn::new(u64::from(SEGMENT)), builder.pages());
         let mut found = Vec::new();
         let end = log.read(Start::FirstOf(log.start), &log.bytes, &[1], |record| {
             assert!(record.main_data.len() + 24 <= record.header.total_length as usize);
@@ -363,7 +380,7 @@ proptest! {
             // A length that is possible, or nothing but the length would be looked at.
             body[..4].copy_from_slice(&u32::from(lengths[index % 4]).to_le_bytes());
         }
-        let log = Log { format, start: Lsn::new(u64::from(SEGMENT)), bytes: pages, records: Vec::new() };
+        let log = Log::of_pages(format, Lsn::new(u64::from(SEGMENT)), pages);
         let places = log.places_in(&log.bytes).0;
         prop_assert!(places.is_empty(), "{:?}", places);
     }
@@ -383,7 +400,7 @@ fn a_switch_across_segments_is_passed_over() {
         let next = builder.record(&NewRecord { resource_manager: 10, ..NewRecord::default() });
         assert_eq!((switch.lsn.plus(left as u64), switch.end), (Lsn::new(2 * segment), Lsn::new(3 * segment)));
         let start = Lsn::new(2 * segment - 8192);
-        let log = Log { format, start, bytes: builder.pages(), records: Vec::new() };
+        let log = Log::of_pages(format, start, builder.pages());
         assert_eq!(log.places_in(&log.bytes).0, [filler, switch, next].map(|written| place(&written)));
         let mut found = Vec::new();
         let from = Lsn::new(2 * segment);
@@ -402,7 +419,7 @@ fn what_is_passed_over_fits_together() {
         builder.raw(1, 0, 10, &[0; 9000]);
         builder.raw(1, 0, 10, &[0; 10_000]);
         let start = Lsn::new(u64::from(SEGMENT) - 8192);
-        let log = Log { format, start, bytes: builder.pages(), records: Vec::new() };
+        let log = Log::of_pages(format, start, builder.pages());
         let page = start.plus(8192);
         let mut pages = log.from(page).to_vec();
         // The rest of the first record claims to fill the page, and the second record's beginning.
