@@ -86,6 +86,8 @@ impl Record<'_> {
 impl RecordHeader {
     /// Reads the header and checks what can be checked without the content. `previous` is the
     /// record that must come before, where it is known.
+    // Inlined, the fields stay in registers; handed back in memory they cost a twentieth of the scan.
+    #[inline]
     pub(super) fn parse(bytes: &[u8], lsn: Lsn, previous: Option<Lsn>, facts: &MajorFacts) -> Result<Self, WalError> {
         let header = Self::fields(bytes).ok_or(WalProblem::Length(0).at(lsn))?;
         let known = header.resource_manager <= facts.last_resource_manager
@@ -105,6 +107,7 @@ impl RecordHeader {
         }
     }
 
+    #[inline]
     fn fields(bytes: &[u8]) -> Option<Self> {
         Some(Self {
             total_length: u32_at(bytes, 0)?,
@@ -176,6 +179,7 @@ pub(super) fn parse_content<'a>(
 }
 
 /// Reads one block reference; gives it and the bytes of image and data that it announces.
+#[inline]
 fn parse_block(
     id: u8,
     cursor: &mut Cursor<'_>,
