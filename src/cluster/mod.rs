@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use inventory::{FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, contradiction};
+pub use inventory::{FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, Listing, both, contradiction};
 pub use target::{Durability, FileSystem, Log, NewFile, Owner, PatchFile, ReadAt, Syncing, TargetStore};
 
 use crate::error::Result;

@@ -3,14 +3,15 @@
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::postmaster::running_postmaster;
+use super::walk;
 use crate::cluster::{
-    ClusterReader, DirectoryId, FileEntry, FileKind, FileTime, Inventory, Position, Request, SMALL_FILE_LIMIT, Sink,
-    Source, SourceKind, Target, WalFile, WalFiles,
+    ClusterReader, DirectoryId, FileEntry, Inventory, Listing, Position, Request, SMALL_FILE_LIMIT, Sink, Source,
+    SourceKind, Target, WalFile, WalFiles,
 };
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::Major;
@@ -96,63 +97,9 @@ impl DataDirectory {
         ids
     }
 
-    fn walk(&self, directory: Option<&ClusterPath>, found: &mut Inventory, progress: &dyn Progress) -> Result<()> {
-        let full = directory.map_or(self.path.clone(), |directory| self.full(directory));
-        let entries = match fs::read_dir(&full) {
-            Ok(entries) => entries,
-            // Gone since its own entry was read, or a tablespace's link that leads nowhere.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(unusable("list", &full, error)),
-        };
-        let mut count = 0;
-        for entry in entries {
-            let entry = entry.context(|| format!("cannot list {}", full.display()))?;
-            let name = entry.file_name();
-            let path = match directory {
-                Some(directory) => directory.join(name.as_bytes()),
-                None => ClusterPath::new(name.as_bytes()),
-            };
-            let path = path.context(|| format!("{} holds a name that cannot be used", full.display()))?;
-            let Some(entry) = self.look(&path)? else { continue };
-            let descend = self.descends(&path, &entry.kind);
-            found.insert(path.clone(), entry);
-            count += 1;
-            if descend {
-                self.walk(Some(&path), found, progress)?;
-            }
-        }
-        progress.advance(count);
-        Ok(())
-    }
-
     /// What is at `path`; none for what is gone, or is neither file, directory nor symlink.
     fn look(&self, path: &ClusterPath) -> Result<Option<FileEntry>> {
-        let full = self.full(path);
-        let metadata = match fs::symlink_metadata(&full) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).context(|| format!("cannot look at {}", full.display())),
-        };
-        let kind = if metadata.is_dir() || (metadata.is_symlink() && path.as_bytes() == b"pg_wal") {
-            FileKind::Directory
-        } else if metadata.is_symlink() {
-            let text = fs::read_link(&full).context(|| format!("cannot read the link {}", full.display()))?;
-            FileKind::Symlink { text: text.into_os_string().into_vec() }
-        } else if metadata.is_file() {
-            FileKind::File { size: metadata.len(), modified: Some(modified(&metadata)) }
-        } else {
-            return Ok(None);
-        };
-        Ok(Some(FileEntry { kind, mode: Some(FileMode::new(metadata.mode())) }))
-    }
-
-    /// Directories, and the links in `pg_tblspc`.
-    fn descends(&self, path: &ClusterPath, kind: &FileKind) -> bool {
-        match kind {
-            FileKind::Directory => crate::cluster::rules::rule_of(path) != crate::cluster::rules::PathRule::OwnState,
-            FileKind::Symlink { .. } => path.below(b"pg_tblspc").is_some_and(|name| !name.contains(&b'/')),
-            FileKind::File { .. } => false,
-        }
+        walk::look(rustix::fs::CWD, &self.full(path), path, &self.path)
     }
 }
 
@@ -166,7 +113,7 @@ fn check_owner(path: &Path, owner: u32, user: u32) -> Result<()> {
 }
 
 /// A file or directory of a cluster that cannot be used as what it should be.
-fn unusable(what: &str, path: &Path, error: io::Error) -> Error {
+pub(super) fn unusable(what: &str, path: &Path, error: io::Error) -> Error {
     let failure = Error::failure(format!("cannot {what} {}", path.display()));
     let failure = match error.kind() {
         io::ErrorKind::PermissionDenied => failure
@@ -189,10 +136,6 @@ fn id_of(name: &str, real: &Path, metadata: &Metadata) -> DirectoryId {
         inode: metadata.ino(),
         ancestors: above.map(|metadata| (metadata.dev(), metadata.ino())).collect(),
     }
-}
-
-fn modified(metadata: &Metadata) -> FileTime {
-    FileTime { seconds: metadata.mtime(), nanoseconds: u32::try_from(metadata.mtime_nsec()).unwrap_or(0) }
 }
 
 /// The links that are followed: `pg_wal`, and the entries of `pg_tblspc`.
@@ -229,11 +172,10 @@ impl ClusterReader for DataDirectory {
     }
 
     fn list(&mut self, progress: &dyn Progress) -> Result<Inventory> {
-        let mut found = Inventory::new();
         progress.begin(Stage::List, None);
-        let walked = self.walk(None, &mut found, progress);
+        let found = walk::walk(&self.path, walk::THREADS, progress);
         progress.end();
-        walked.map(|()| found)
+        found.map(Listing::finish)
     }
 
     fn running_server(&self) -> Result<Option<i32>> {

@@ -21,6 +21,7 @@ mod postmaster;
 mod read;
 mod sql;
 mod target_store;
+mod walk;
 
 pub use data_directory::{DataDirectory, StoppedSource};
 pub use durable::SyncMethod;

@@ -1,10 +1,9 @@
 //! Making a plan: collect, decide, put together.
 
-use std::collections::BTreeSet;
 use std::error::Error as _;
 
 use crate::cluster::rules::{WalPath, wal_path};
-use crate::cluster::{FileEntry, Inventory, Position, Source, Target, contradiction, shared_directory};
+use crate::cluster::{Inventory, Position, Source, Target, both, contradiction, shared_directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{ControlFile, DbState};
@@ -258,9 +257,9 @@ impl Planner<'_> {
         let control = &self.target_facts.control;
         let geometry = control.geometry();
         let paths = self.relation_paths();
-        let shared = target.iter().filter_map(|(path, entry)| {
-            let blocks = entry.size()?.min(source.get(path)?.size()?) / u64::from(geometry.block_size);
-            Some((paths.parse(path)?, u32::try_from(blocks).unwrap_or(u32::MAX)))
+        let shared = both(target, source).filter_map(|(path, ours, theirs)| {
+            let blocks = ours?.size()?.min(theirs?.size()?) / u64::from(geometry.block_size);
+            Some((paths.parse(&path)?, u32::try_from(blocks).unwrap_or(u32::MAX)))
         });
         let mut changed = ChangedBlocks::new(control.facts(), geometry.relation_segment_blocks, shared);
         let extent = Extent { start: fork.checkpoint.lsn, fork: fork.divergence.lsn, end: fork.target_end };
@@ -283,7 +282,7 @@ impl Planner<'_> {
     fn wal_needs(&self, fork: &Fork, redo: Lsn, source: &Inventory) -> WalNeeds {
         let size = self.target_facts.control.geometry().wal_segment_size;
         let segments = source.iter().filter(|(_, entry)| entry.size().is_some());
-        let on_source = segments.filter_map(|(path, _)| match wal_path(path, size) {
+        let on_source = segments.filter_map(|(path, _)| match wal_path(&path, size) {
             Some(WalPath::Segment(name)) => Some(name),
             _ => None,
         });
@@ -434,13 +433,11 @@ fn decide_all(
     target: &Inventory,
     context: &DecisionContext<'_>,
 ) -> Result<(Vec<crate::manifest::Action>, Vec<Kept>)> {
-    let paths: BTreeSet<&ClusterPath> = source.keys().chain(target.keys()).collect();
     let (mut actions, mut kept, mut contradictions) = (Vec::new(), Vec::new(), Vec::new());
-    for path in paths {
-        let of = |side: &Inventory| -> Option<FileEntry> { side.get(path).cloned() };
-        match decide(path, of(target).as_ref(), of(source).as_ref(), context) {
+    for (path, ours, theirs) in both(target, source) {
+        match decide(&path, ours.as_ref(), theirs.as_ref(), context) {
             Ok(Decision::Nothing) => {}
-            Ok(Decision::Keep(reason)) => kept.push(Kept { path: path.clone(), reason }),
+            Ok(Decision::Keep(reason)) => kept.push(Kept { path, reason }),
             Ok(Decision::Act(action)) => actions.push(*action),
             Err(error) => contradictions.push(error.to_string()),
         }
@@ -449,6 +446,6 @@ fn decide_all(
         return Err(Error::precondition(contradictions.join("; "))
             .hint("make both sides agree on what these paths are, and plan again"));
     }
-    actions.sort_by(|a, b| (a.phase, &a.path).cmp(&(b.phase, &b.path)));
+    actions.sort_unstable_by(|a, b| (a.phase, &a.path).cmp(&(b.phase, &b.path)));
     Ok((actions, kept))
 }

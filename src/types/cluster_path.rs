@@ -53,6 +53,10 @@ impl ClusterPath {
     /// # Errors
     /// [`PathError`] when the path could leave the data directory or no file can have it.
     pub fn new(bytes: &[u8]) -> Result<Self, PathError> {
+        Self::check(bytes).map(|()| Self(bytes.into()))
+    }
+
+    fn check(bytes: &[u8]) -> Result<(), PathError> {
         let shown = || escape(bytes).chars().take(200).collect::<String>();
         let component = |c: &[u8]| c.is_empty() || c == b"." || c == b"..";
         if bytes.is_empty() {
@@ -70,7 +74,13 @@ impl ClusterPath {
         if bytes.split(|&b| b == b'/').any(component) {
             return Err(PathError::Component(shown()));
         }
-        Ok(Self(bytes.into()))
+        Ok(())
+    }
+
+    /// A path again, of bytes that were one's.
+    pub(crate) fn of_known(bytes: &[u8]) -> Self {
+        debug_assert!(Self::new(bytes).is_ok());
+        Self(bytes.into())
     }
 
     /// The path of `name` inside this directory.
@@ -78,7 +88,8 @@ impl ClusterPath {
     /// # Errors
     /// As [`ClusterPath::new`].
     pub fn join(&self, name: &[u8]) -> Result<Self, PathError> {
-        Self::new(&[&self.0, b"/".as_slice(), name].concat())
+        let bytes = [&self.0, b"/".as_slice(), name].concat();
+        Self::check(&bytes).map(|()| Self(bytes.into()))
     }
 
     /// The bytes of the path.
@@ -103,6 +114,12 @@ impl ClusterPath {
     pub fn parent(&self) -> Option<Self> {
         let end = self.0.iter().rposition(|&b| b == b'/')?;
         self.0.get(..end).map(|parent| Self(parent.into()))
+    }
+
+    /// The directories that it lies in below the data directory, innermost first.
+    pub fn directories(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = self.0.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'/');
+        ends.filter_map(|(end, _)| self.0.get(..end))
     }
 
     /// What remains after the directory `prefix`; `None` where this path is not inside it.
@@ -256,6 +273,7 @@ mod tests {
         let path = ClusterPath::new(b"pg_wal/archive_status/x.done").unwrap();
         assert_eq!(path.file_name(), b"x.done");
         assert_eq!(path.parent().unwrap().to_string(), "pg_wal/archive_status");
+        assert!(path.directories().eq([b"pg_wal/archive_status".as_slice(), b"pg_wal"]));
         assert_eq!(path.below(b"pg_wal"), Some(b"archive_status/x.done".as_slice()));
         assert_eq!(path.below(b"pg_wa"), None);
         assert_eq!(ClusterPath::new(b"x").unwrap().parent(), None);

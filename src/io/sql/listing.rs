@@ -9,7 +9,7 @@ use postgres::types::ToSql;
 
 use super::client::{Client, Trouble};
 use super::trouble::{column, query_failed};
-use crate::cluster::{FileEntry, FileKind, Inventory};
+use crate::cluster::{FileEntry, FileKind, Inventory, Listing};
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
 use crate::types::ClusterPath;
@@ -101,19 +101,25 @@ fn list_once(
     progress: &dyn Progress,
     furthest: &mut Furthest,
 ) -> std::result::Result<Inventory, Failed> {
-    let mut inventory = Inventory::new();
+    let mut listing = Listing::new();
+    let mut by_oid = BTreeMap::new();
     let mut rows = client.query_raw(LIST, std::iter::empty::<&(dyn ToSql + Sync)>())?;
     while let Some(row) = rows.next()? {
         let listed = listed(column(&row, 0)?, column(&row, 1)?, column(&row, 2)?).map_err(Failed::Other)?;
         let Some((path, entry)) = listed else { continue };
         // A directory that is written to while it is read may show a name twice.
-        inventory.insert(path, entry);
-        furthest.come_to(inventory.len());
+        listing.add(&path, &entry);
+        furthest.come_to(listing.len());
         progress.advance(1);
+        if entry.kind == FileKind::Directory
+            && let Some(oid) = tablespace(&path)
+        {
+            by_oid.insert(oid, path);
+        }
     }
     drop(rows);
-    link_tablespaces(client, &mut inventory)?;
-    Ok(inventory)
+    link_tablespaces(client, &by_oid, &mut listing)?;
+    Ok(listing.finish())
 }
 
 /// One line of the listing; none for what is no file. Names from outside are not trusted.
@@ -142,10 +148,11 @@ fn is_server_socket(name: &[u8]) -> bool {
 
 /// Makes symlinks of the directories in `pg_tblspc` that stand for a tablespace elsewhere. They are
 /// asked for by what was listed, not by the catalog, which may know more or less by now.
-fn link_tablespaces(client: &mut Client, inventory: &mut Inventory) -> std::result::Result<(), Failed> {
-    let directories = inventory.iter().filter(|(_, entry)| entry.kind == FileKind::Directory);
-    let by_oid: BTreeMap<u32, ClusterPath> =
-        directories.filter_map(|(path, _)| Some((tablespace(path)?, path.clone()))).collect();
+fn link_tablespaces(
+    client: &mut Client,
+    by_oid: &BTreeMap<u32, ClusterPath>,
+    listing: &mut Listing,
+) -> std::result::Result<(), Failed> {
     let oids: Vec<u32> = by_oid.keys().copied().collect();
     if oids.is_empty() {
         return Ok(());
@@ -158,7 +165,7 @@ fn link_tablespaces(client: &mut Client, inventory: &mut Inventory) -> std::resu
             && !text.is_empty()
         {
             let kind = FileKind::Symlink { text: text.to_vec() };
-            inventory.insert(path.clone(), FileEntry { kind, mode: None });
+            listing.add(path, &FileEntry { kind, mode: None });
         }
     }
     Ok(())

@@ -21,9 +21,6 @@ use crate::support::pair::Pair;
 use crate::support::servers::Major;
 use crate::support::tree::{self, Tree};
 
-/// What a lie does with an answer.
-type Lie<T> = Box<dyn Fn(&mut T)>;
-
 /// An answer to a request: offset and bytes.
 type Answer = Box<dyn Fn(usize, &Request, &mut dyn Sink) -> Result<()>>;
 
@@ -31,7 +28,8 @@ type Answer = Box<dyn Fn(usize, &Request, &mut dyn Sink) -> Result<()>>;
 struct Liar {
     inner: StoppedSource,
     position: Lsn,
-    listing: Option<Lie<Inventory>>,
+    /// What is listed besides, or instead of, what is there.
+    listing: Vec<(ClusterPath, FileEntry)>,
     answer: Option<Answer>,
     history: Option<Vec<u8>>,
 }
@@ -41,11 +39,11 @@ impl Liar {
         let mut inner = StoppedSource::new(DataDirectory::open(&pair.source.data()).unwrap());
         let control = ControlFile::parse(&inner.control_file().unwrap()).unwrap();
         let position = control.checkpoint_location();
-        Self { inner, position, listing: None, answer: None, history: None }
+        Self { inner, position, listing: Vec::new(), answer: None, history: None }
     }
 
-    fn listing(mut self, lie: impl Fn(&mut Inventory) + 'static) -> Self {
-        self.listing = Some(Box::new(lie));
+    fn listing(mut self, listing: Vec<(ClusterPath, FileEntry)>) -> Self {
+        self.listing = listing;
         self
     }
 }
@@ -64,11 +62,7 @@ impl ClusterReader for Liar {
     }
 
     fn list(&mut self, progress: &dyn Progress) -> Result<Inventory> {
-        let mut inventory = self.inner.list(progress)?;
-        if let Some(lie) = &self.listing {
-            lie(&mut inventory);
-        }
-        Ok(inventory)
+        Ok(self.inner.list(progress)?.with(self.listing.clone()))
     }
 
     fn running_server(&self) -> Result<Option<i32>> {
@@ -173,44 +167,31 @@ fn said(outcome: &Result<Manifest>) -> String {
 fn listings() {
     let pair = Pair::shared(Major(16)).copy();
     let before = Untouched::of(&pair);
-    type Case = (fn(&mut Inventory), &'static str);
-    let cases: [Case; 8] = [
-        (|i| drop(i.insert(path("odd/below"), file(1))), "odd/below lies in odd, which is not there"),
-        (
-            |i| {
-                i.insert(path("odd"), file(1));
-                i.insert(path("odd/below"), file(1));
-            },
-            "odd/below lies in odd, which is a file",
-        ),
-        (
-            |i| {
-                i.insert(path("odd"), entry(FileKind::Symlink { text: b"/etc".to_vec() }));
-                i.insert(path("odd/passwd"), file(1));
-            },
-            "odd/passwd lies in odd, which is a symlink",
-        ),
-        (|i| drop(i.insert(path("odd"), file(1 << 63))), "odd has 9223372036854775808 bytes"),
-        (|i| drop(i.insert(path("base/5/1247"), file(1 << 63))), "base/5/1247 has 9223372036854775808 bytes"),
-        (|i| drop(i.insert(path("base/5"), file(1))), "which is a file"),
-        (|i| drop(i.insert(path("pg_wal"), file(1))), "lies in pg_wal, which is a file"),
-        (|i| drop(i.insert(path("PG_VERSION"), entry(FileKind::Directory))), "PG_VERSION is a file on the target"),
+    let link = |text: &str| entry(FileKind::Symlink { text: text.into() });
+    let directory = || entry(FileKind::Directory);
+    let cases = [
+        (vec![("odd/below", file(1))], "odd/below lies in odd, which is not there"),
+        (vec![("odd", file(1)), ("odd/below", file(1))], "odd/below lies in odd, which is a file"),
+        (vec![("odd", link("/etc")), ("odd/passwd", file(1))], "odd/passwd lies in odd, which is a symlink"),
+        (vec![("odd", file(1 << 63))], "odd has 9223372036854775808 bytes"),
+        (vec![("base/5/1247", file(1 << 63))], "base/5/1247 has 9223372036854775808 bytes"),
+        (vec![("base/5", file(1))], "which is a file"),
+        (vec![("pg_wal", file(1))], "lies in pg_wal, which is a file"),
+        (vec![("PG_VERSION", directory())], "PG_VERSION is a file on the target"),
     ];
+    let named = |entries: Vec<(&str, FileEntry)>| {
+        entries.into_iter().map(|(name, entry)| (path(name), entry)).collect::<Vec<_>>()
+    };
     for (lie, message) in cases {
-        let outcome = plan(&pair, &mut Liar::of(&pair).listing(lie));
+        let outcome = plan(&pair, &mut Liar::of(&pair).listing(named(lie)));
         let said = said(&outcome);
         assert!(said.contains(message), "{message}: {said}");
     }
     // Names that mean something to this program are never copied.
-    let named: fn(&mut Inventory) = |inventory| {
-        for name in [".pg_unfork", "pg_wal/.pg_unfork", "pg_tblspc/.pg_unfork"] {
-            inventory.insert(path(name), entry(FileKind::Directory));
-        }
-        for name in [".pg_unfork/state.json", "pg_wal/.pg_unfork/new.1", "postmaster.pid", "backup_label"] {
-            inventory.insert(path(name), file(10));
-        }
-    };
-    let manifest = plan(&pair, &mut Liar::of(&pair).listing(named)).unwrap();
+    let own = [".pg_unfork", "pg_wal/.pg_unfork", "pg_tblspc/.pg_unfork"].map(|name| (name, directory()));
+    let names = [".pg_unfork/state.json", "pg_wal/.pg_unfork/new.1", "postmaster.pid", "backup_label"];
+    let listing = named(own.into_iter().chain(names.map(|name| (name, file(10)))).collect());
+    let manifest = plan(&pair, &mut Liar::of(&pair).listing(listing)).unwrap();
     let odd = manifest.actions.iter().filter(|action| action.source.is_some()).map(|action| action.path.to_string());
     let odd: Vec<String> = odd.filter(|path| path.contains(".pg_unfork") || path.contains("postmaster")).collect();
     assert_eq!(odd, [""; 0]);
