@@ -1,5 +1,6 @@
 //! The last steps: WAL to the source's end, recovery configuration, `backup_label`, control file.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -168,9 +169,11 @@ fn protect(context: &mut ApplyContext<'_>, journal: &mut Journal, paths: &[Clust
         return Ok(());
     }
     let mut records = Vec::new();
+    let asked: BTreeSet<&ClusterPath> = paths.iter().collect();
+    let planned = context.manifest.actions.iter().map(|action| &action.path);
+    let planned: BTreeSet<&ClusterPath> = planned.filter(|path| asked.contains(path)).collect();
     for path in paths {
-        let noted = journal.journal().extras.contains_key(path.as_bytes());
-        if noted || context.manifest.actions.iter().any(|action| action.path == *path) {
+        if journal.journal().extras.contains_key(path.as_bytes()) || planned.contains(path) {
             continue;
         }
         let existed = context.store.entry(path)?.is_some();

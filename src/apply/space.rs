@@ -1,6 +1,7 @@
 //! Whether there is room for what a plan adds, on each file system.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::units::size;
 use crate::cluster::TargetStore;
@@ -59,16 +60,24 @@ fn allocated(bytes: u64) -> u64 {
 
 /// Each file system has room for what the plan writes there; all that have not are named.
 pub(super) fn check_space(manifest: &Manifest, store: &dyn TargetStore, undo: bool) -> Result<()> {
-    let mut needs = BTreeMap::new();
-    let links: Vec<(&ClusterPath, &LinkText)> = manifest.actions.iter().filter_map(new_link).collect();
+    let links: BTreeMap<&[u8], (&ClusterPath, &LinkText)> =
+        manifest.actions.iter().filter_map(new_link).map(|link| (link.0.as_bytes(), link)).collect();
+    let block_size = manifest.target.control_file.geometry.block_size;
+    let (mut systems, mut needs) = (BTreeMap::new(), BTreeMap::new());
     for action in &manifest.actions {
-        let beneath = links.iter().find(|(link, _)| action.path.below(link.as_bytes()).is_some());
-        let system = store.file_system(&action.path, beneath.copied())?;
-        needs.entry(system.device).or_insert((system, Need::default())).1.add(
-            action,
-            undo,
-            manifest.target.control_file.geometry.block_size,
-        );
+        let new = action.path.directories().find_map(|link| links.get(link).copied());
+        let system = match systems.entry((new.map(|(link, _)| link), store.root_link(&action.path))) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => {
+                let system = store.file_system(&action.path, new)?;
+                let device = *unknown.insert(system.device);
+                needs.entry(device).or_insert((system, Need::default()));
+                device
+            }
+        };
+        if let Some((_, need)) = needs.get_mut(&system) {
+            need.add(action, undo, block_size);
+        }
     }
     let short: Vec<String> = needs
         .into_values()

@@ -1,5 +1,6 @@
 //! Whether both sides are still as the plan saw them.
 
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 
 use sha2::{Digest, Sha256};
@@ -118,10 +119,10 @@ pub(super) fn check_writable(manifest: &Manifest, store: &dyn TargetStore) -> Re
 fn own_paths(manifest: &Manifest) -> Result<Vec<ClusterPath>> {
     let mut paths = vec![control_path()?];
     let state = named(STATE_DIRECTORY)?;
+    let copied = manifest.actions.iter().filter(|action| action.kind == ActionKind::CopyFile);
+    let copied_to: BTreeSet<&[u8]> = copied.flat_map(|action| action.path.directories()).collect();
     for root in manifest.target.roots.iter().map(|root| &root.path) {
-        let copies_there =
-            |action: &Action| action.kind == ActionKind::CopyFile && action.path.below(root.as_bytes()).is_some();
-        if manifest.actions.iter().any(copies_there) {
+        if copied_to.contains(root.as_bytes()) {
             paths.push(joined(root, STATE_DIRECTORY)?);
         }
     }

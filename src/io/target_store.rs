@@ -149,7 +149,7 @@ impl DirectoryStore {
 
     /// The link that a path lies beneath, none for the data directory, and what it leads to.
     fn root_of(&self, path: &ClusterPath) -> (Option<&[u8]>, &Arc<OwnedFd>) {
-        let beneath = self.roots.iter().find(|(link, _)| path.below(link).is_some());
+        let beneath = possible_root(path).and_then(|link| self.roots.get_key_value(link));
         beneath.map_or((None, &self.root), |(link, root)| (Some(link.as_slice()), root))
     }
 
@@ -209,6 +209,16 @@ impl DirectoryStore {
         let made = make_directory(root.as_fd(), Path::new(STATE_DIRECTORY), 0o700)?;
         if made && self.changes.wanted() { fs::fsync(&**root) } else { Ok(()) }
     }
+}
+
+/// The link that a path lies beneath, if that is a root: only `pg_wal` and the entries of `pg_tblspc` can be.
+fn possible_root(path: &ClusterPath) -> Option<&[u8]> {
+    if path.below(b"pg_wal").is_some() {
+        return Some(b"pg_wal");
+    }
+    let name = path.below(b"pg_tblspc")?;
+    let end = b"pg_tblspc/".len() + name.iter().position(|&byte| byte == b'/')?;
+    path.as_bytes().get(..end)
 }
 
 /// Opens a regular file that is there.
@@ -520,6 +530,25 @@ impl TargetStore for DirectoryStore {
 mod tests {
     use super::*;
     use crate::cluster::Durability;
+
+    #[test]
+    fn only_what_lies_behind_a_link_can_have_another_root() {
+        let root = |path: &str| possible_root(&ClusterPath::new(path.as_bytes()).unwrap()).map(<[u8]>::to_vec);
+        let cases = [
+            ("pg_wal/1", Some("pg_wal")),
+            ("pg_wal/archive_status/1", Some("pg_wal")),
+            ("pg_tblspc/1/2", Some("pg_tblspc/1")),
+            ("pg_tblspc/1/2/3", Some("pg_tblspc/1")),
+            ("pg_tblspc/1", None),
+            ("pg_tblspc", None),
+            ("pg_wal", None),
+            ("pg_wals/1", None),
+            ("base/1/2", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(root(path).as_deref(), expected.map(str::as_bytes), "{path}");
+        }
+    }
 
     #[test]
     fn what_a_draft_has_beyond_the_place_where_it_goes_on_is_dropped() {
