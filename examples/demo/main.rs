@@ -103,7 +103,7 @@ fn plan(pair: &Pair, file: &Path) -> Result<()> {
     let options = PlanOptions { created, ..PlanOptions::default() };
     let mut manifest = make_plan(&mut target, &mut source, &options, &Silent)?;
     let document = to_json(&mut manifest)?;
-    write_document(file, &document)?;
+    write_document(file, |writer| writer.write_all(&document))?;
     print!("{}", summary(&manifest, Some(&file.display().to_string())));
     let lines = String::from_utf8_lossy(&document).lines().count() as u64;
     println!("\nThree actions, of the {} that the file has:", count(lines, "line", "lines"));

@@ -7,7 +7,7 @@ use pg_unfork::cluster::ClusterReader;
 use pg_unfork::error::{Context, Error, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{DataDirectory, Lock, LockKind, real_directory_of, write_document};
-use pg_unfork::manifest::{Manifest, Verdict, to_json};
+use pg_unfork::manifest::{Manifest, Verdict, identify, write_json};
 use pg_unfork::plan::{PlanOptions, make_plan};
 use pg_unfork::report::summary;
 
@@ -37,8 +37,8 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
         created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     };
     let mut manifest = make_plan(&mut target, &mut *source, &options, &Watch::new()).map_err(nothing_begun)?;
-    let document = to_json(&mut manifest)?;
-    deliver(arguments.output.as_deref(), &manifest, &document)?;
+    identify(&mut manifest)?;
+    deliver(arguments.output.as_deref(), &manifest)?;
     Ok(if manifest.verdict == Verdict::Impossible { ExitCode::Precondition } else { ExitCode::Done })
 }
 
@@ -66,12 +66,13 @@ fn refuse_inside(output: Option<&Path>, target: &DataDirectory, source: Option<&
     }
 }
 
-fn deliver(file: Option<&Path>, manifest: &Manifest, document: &[u8]) -> Result<()> {
+fn deliver(file: Option<&Path>, manifest: &Manifest) -> Result<()> {
     let name = file.map(|file| file.display().to_string());
     if let Some(file) = file {
-        write_document(file, document)?;
+        write_document(file, |writer| write_json(manifest, writer))?;
     } else if !std::io::stdout().is_terminal() {
-        output::data(document).context(|| "cannot write the plan to standard output".to_owned())?;
+        let written = write_json(manifest, &mut std::io::stdout().lock());
+        written.context(|| "cannot write the plan to standard output".to_owned())?;
     }
     output::note(&summary(manifest, name.as_deref()));
     if file.is_none() && std::io::stdout().is_terminal() {

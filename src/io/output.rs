@@ -10,11 +10,11 @@ use crate::error::{Context, Error, Result};
 const LIMIT: u64 = 512 << 20;
 
 /// Writes a document so that its file is whole or absent at any instant: under a temporary name,
-/// synced, renamed; mode 0600.
+/// synced, renamed; mode 0600. `content` writes what is in it.
 ///
 /// # Errors
-/// When the directory or the disk does not allow it.
-pub fn write_document(path: &Path, bytes: &[u8]) -> Result<()> {
+/// When the directory or the disk does not allow it, or `content` fails.
+pub fn write_document(path: &Path, content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let shown = path.display();
     let write = || -> std::io::Result<()> {
         let name = path.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
@@ -26,7 +26,7 @@ pub fn write_document(path: &Path, bytes: &[u8]) -> Result<()> {
         let mut file = std::fs::File::create(&temporary)?;
         let written = file
             .set_permissions(std::fs::Permissions::from_mode(0o600))
-            .and_then(|()| file.write_all(bytes))
+            .and_then(|()| content(&mut file))
             .and_then(|()| file.sync_all())
             .and_then(|()| std::fs::rename(&temporary, path));
         if written.is_err() {

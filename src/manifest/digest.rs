@@ -13,6 +13,12 @@ use sha2::{Digest, Sha256};
 #[error("the document is no canonical JSON: {0}")]
 pub struct DigestError(#[from] serde_json::Error);
 
+/// The keys of the outermost object that the digest does not cover.
+pub(super) const UNCOVERED: [&str; 2] = ["created", "digest"];
+
+/// The largest number that a document may have, without its sign: what every JSON reader can count.
+pub(super) const LARGEST_NUMBER: u64 = (1 << 53) - 1;
+
 /// `sha256:` and the digest of a document, over its compact form with the keys as they stand and
 /// without the keys `created` and `digest` of the outermost object.
 ///
@@ -99,7 +105,7 @@ impl<'de> Visitor<'de> for Canonical<'_> {
     }
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
-        if value > (1 << 53) - 1 {
+        if value > LARGEST_NUMBER {
             return Err(E::custom(format_args!("{value} is larger than 2^53-1")));
         }
         self.hash.update(value.to_string());
@@ -107,7 +113,7 @@ impl<'de> Visitor<'de> for Canonical<'_> {
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<(), E> {
-        if value < -((1 << 53) - 1) {
+        if value.unsigned_abs() > LARGEST_NUMBER {
             return Err(E::custom(format_args!("{value} is smaller than -(2^53-1)")));
         }
         self.hash.update(value.to_string());
@@ -141,7 +147,7 @@ impl<'de> Visitor<'de> for Canonical<'_> {
             if previous.as_ref().is_some_and(|previous| *previous >= key) {
                 return Err(A::Error::custom(format_args!("key {key:?} is a duplicate or out of byte order")));
             }
-            if self.outermost && (key == "created" || key == "digest") {
+            if self.outermost && UNCOVERED.contains(&key.as_str()) {
                 entries.next_value::<serde::de::IgnoredAny>()?;
             } else {
                 self.hash.update(if written { "," } else { "" });

@@ -1,10 +1,12 @@
 //! The manifest: what a plan says and an apply does, as one JSON document.
 //!
 //! The types in `model` are the document; there is no second shape. `write` makes its bytes,
-//! the same for the same plan; `digest` computes what identifies them; `read` takes a document
+//! the same for the same plan; `digest` computes what identifies them, `hash` does so before they are
+//! written; `read` takes a document
 //! from outside, which is trusted in nothing; `validate` says whether it can be executed at all.
 
 mod digest;
+mod hash;
 mod model;
 mod read;
 mod validate;
@@ -15,7 +17,7 @@ pub use digest::{DigestError, digest_of};
 pub use model::*;
 pub use read::{ManifestError, parse};
 pub use validate::validate;
-pub use write::to_json;
+pub use write::{identify, to_json, write_json};
 
 /// The version of the format that this program writes.
 pub const FORMAT_VERSION: &str = "1.0";

@@ -1,30 +1,48 @@
 //! From a manifest to its bytes.
 
-use std::io;
+use std::io::{self, BufWriter, Write as _};
 
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
-use super::{Manifest, digest_of};
+use super::Manifest;
+use super::hash::digest;
 use crate::error::{Context, Result};
 
-/// The document of a manifest, with its digest filled in. The same manifest gives the same bytes.
+/// Fills in a manifest's digest.
 ///
 /// # Errors
 /// Only where a value cannot be JSON, which no manifest of this program holds.
-pub fn to_json(manifest: &mut Manifest) -> Result<Vec<u8>> {
-    manifest.digest = digest_of(&render(manifest)?).context(|| "cannot compute the manifest's digest".to_owned())?;
-    render(manifest)
+pub fn identify(manifest: &mut Manifest) -> Result<()> {
+    manifest.digest = digest(manifest).context(|| "cannot compute the manifest's digest".to_owned())?;
+    Ok(())
 }
 
-fn render(manifest: &Manifest) -> Result<Vec<u8>> {
+/// Writes the document of a manifest. The same manifest gives the same bytes, and they are never all in memory.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn write_json(manifest: &Manifest, to: &mut dyn io::Write) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(BUFFER, to);
+    manifest.serialize(&mut Serializer::with_formatter(&mut writer, Lines::default()))?;
+    writer.write_all(b"\n")?;
+    writer.flush()
+}
+
+/// The document of a manifest, with its digest filled in.
+///
+/// # Errors
+/// As [`identify`].
+pub fn to_json(manifest: &mut Manifest) -> Result<Vec<u8>> {
+    identify(manifest)?;
     let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, Lines::default());
-    manifest.serialize(&mut serializer).context(|| "cannot write the manifest".to_owned())?;
-    bytes.push(b'\n');
+    write_json(manifest, &mut bytes).context(|| "cannot write the manifest".to_owned())?;
     Ok(bytes)
 }
+
+/// Bytes that are written at a time.
+const BUFFER: usize = 64 << 10;
 
 /// One line per key of the document and per array element, so that `diff` reads well. An array
 /// inside an array (a block range) stays on its line.
