@@ -71,6 +71,10 @@ pub trait Target: ClusterReader + WalFiles {
     /// The data directory's permission bits.
     fn directory_mode(&self) -> FileMode;
 
+    /// Begins what the next [`ClusterReader::list`] gives, if that can go on while something else is done. Nothing
+    /// may change the cluster in between.
+    fn begin_to_list(&mut self) {}
+
     /// The links that are followed, and their texts: `pg_wal` and the entries of `pg_tblspc`.
     fn roots(&self) -> Vec<(ClusterPath, LinkText)>;
 

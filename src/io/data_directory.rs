@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use super::postmaster::running_postmaster;
 use super::walk;
@@ -15,7 +16,7 @@ use crate::cluster::{
 };
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::Major;
-use crate::progress::{Progress, Stage};
+use crate::progress::{Progress, Silent, Stage};
 use crate::types::{ClusterPath, FileMode, LinkText, WalFileName, WalSegmentSize};
 
 /// A data directory on this machine, for reading.
@@ -24,6 +25,8 @@ pub struct DataDirectory {
     path: PathBuf,
     metadata: Metadata,
     roots: Vec<(ClusterPath, LinkText)>,
+    /// A listing that was begun.
+    listing: Option<JoinHandle<Result<Listing>>>,
 }
 
 impl DataDirectory {
@@ -48,7 +51,7 @@ impl DataDirectory {
                 .hint("name the directory that holds PG_VERSION, global and pg_tblspc"));
         }
         let roots = find_roots(&path)?;
-        Ok(Self { path, metadata, roots })
+        Ok(Self { path, metadata, roots, listing: None })
     }
 
     /// The directory's real path.
@@ -173,7 +176,13 @@ impl ClusterReader for DataDirectory {
 
     fn list(&mut self, progress: &dyn Progress) -> Result<Inventory> {
         progress.begin(Stage::List, None);
-        let found = walk::walk(&self.path, walk::THREADS, progress);
+        let found = match self.listing.take() {
+            Some(begun) => begun
+                .join()
+                .unwrap_or_else(|_| Err(Error::failure("the thread that lists files has died")))
+                .inspect(|found| progress.advance(found.len() as u64)),
+            None => walk::walk(&self.path, walk::THREADS, progress),
+        };
         progress.end();
         found.map(Listing::finish)
     }
@@ -190,6 +199,12 @@ impl Target for DataDirectory {
 
     fn directory_mode(&self) -> FileMode {
         FileMode::new(self.metadata.mode())
+    }
+
+    fn begin_to_list(&mut self) {
+        let path = self.path.clone();
+        // Where there can be no thread, there is time to list later.
+        self.listing = thread::Builder::new().spawn(move || walk::walk(&path, walk::THREADS, &Silent)).ok();
     }
 
     fn roots(&self) -> Vec<(ClusterPath, LinkText)> {
@@ -342,5 +357,21 @@ mod tests {
         let error = check_owner(Path::new("/data"), 0, 70).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Precondition);
         assert_eq!(error.to_string(), "/data belongs to user id 0, this is user id 70");
+    }
+
+    #[test]
+    fn a_listing_that_was_begun_is_given_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        for directory in ["global", "pg_tblspc"] {
+            fs::create_dir(scratch.path().join(directory)).unwrap();
+        }
+        fs::write(scratch.path().join("PG_VERSION"), "18\n").unwrap();
+        let mut cluster = DataDirectory::open(scratch.path()).unwrap();
+        let listed = cluster.list(&Silent).unwrap();
+        assert_eq!(listed.iter().count(), 3);
+        cluster.begin_to_list();
+        assert_eq!(cluster.list(&Silent).unwrap(), listed);
+        fs::write(scratch.path().join("new"), "").unwrap();
+        assert_eq!(cluster.list(&Silent).unwrap().iter().count(), 4);
     }
 }

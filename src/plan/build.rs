@@ -178,6 +178,8 @@ impl Planner<'_> {
         let checkpoint = self.scan().last_checkpoint_before(divergence.lsn)?;
         let source_end = self.source_end()?;
         self.check_source_end(source_end, divergence.lsn)?;
+        // A live source's listing is its server's work.
+        self.target.begin_to_list();
         let source_files = self.source.list(self.progress)?;
         if let Some(contradiction) = contradiction(&source_files) {
             return Err(Error::precondition(format!(
