@@ -41,6 +41,10 @@
 //! found. Where they do not meet, or one of them fails, all that they found is dropped and one reader reads
 //! everything in order: so damage is judged in one way only.
 //!
+//! Both sides are listed into an [`cluster::Inventory`], some 60 bytes for a file, and joined in the order of
+//! their paths. The target is walked by several threads that share out directories and the names of large
+//! ones; a live source's server lists meanwhile. Threads change neither the result nor which failure counts.
+//!
 //! # From facts to decisions
 //!
 //! [`plan::common_ancestor`] compares the two timeline histories, [`plan::decide`] has the
@@ -73,8 +77,8 @@
 //! # The manifest
 //!
 //! [`manifest::Manifest`] is the document, there is no second shape. Its bytes depend on nothing
-//! but the plan; [`manifest::digest_of`] streams over the document as it stands. One path has one
-//! action; what only an apply can know is a named rule from a closed list.
+//! but the plan, and are written as a stream; [`manifest::digest_of`] streams over the document as it
+//! stands. One path has one action; what only an apply can know is a named rule from a closed list.
 //!
 //! # Apply
 //!
