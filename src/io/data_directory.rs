@@ -20,7 +20,7 @@ use crate::progress::{Progress, Silent, Stage};
 use crate::types::{ClusterPath, FileMode, LinkText, WalFileName, WalSegmentSize};
 
 /// A data directory on this machine, for reading.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
     metadata: Metadata,
@@ -52,6 +52,11 @@ impl DataDirectory {
         }
         let roots = find_roots(&path)?;
         Ok(Self { path, metadata, roots, listing: None })
+    }
+
+    /// Another handle on the same directory.
+    fn another(&self) -> Self {
+        Self { path: self.path.clone(), metadata: self.metadata.clone(), roots: self.roots.clone(), listing: None }
     }
 
     /// The directory's real path.
@@ -256,7 +261,7 @@ impl WalFile for OpenFile {
 }
 
 /// A stopped data directory as the source.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct StoppedSource(DataDirectory);
 
 impl StoppedSource {
@@ -342,7 +347,7 @@ impl Source for StoppedSource {
     }
 
     fn another(&self) -> Option<Box<dyn Source + Send>> {
-        Some(Box::new(self.clone()))
+        Some(Box::new(Self(self.0.another())))
     }
 }
 
