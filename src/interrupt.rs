@@ -30,6 +30,11 @@ impl Interrupt {
         Arc::clone(&self.flag)
     }
 
+    /// From now on the work shall stop.
+    pub fn set(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the work shall stop.
     #[must_use]
     pub fn is_set(&self) -> bool {
@@ -73,7 +78,7 @@ mod tests {
         let interrupt = Interrupt::new();
         let clone = interrupt.clone();
         assert!(clone.check().is_ok());
-        interrupt.flag().store(true, Ordering::Relaxed);
+        interrupt.set();
         assert!(clone.is_set() && clone.check().is_err());
     }
 

@@ -117,6 +117,19 @@
 //! sink sees is the same. A listing begins again. The new session must lead to the same cluster
 //! on the same timeline, or the plan is at a dead end, and no less far than any session before, which is waited for.
 //!
+//! # Reading from a live source
+//!
+//! A fetch is cut into reads of up to 256 KiB; blocks of one file that are not more than three blocks apart are one
+//! read, and what is between them is dropped. Queries of up to 1 MiB of reads (2 MiB where the round trip is 2 ms or
+//! longer) are given out to sessions, a few under way in each. Threads receive the answers while the caller's thread
+//! writes, in the order of the requests. At most 12 MiB (24 MiB on a long line) are asked for and not yet delivered, by
+//! all sessions together; an answer that was asked for can always be received, so no session waits for another.
+//!
+//! The first session is the one that counts. The others are made when a fetch is large, pass the same checks, and must
+//! lead to the server that the first one leads to, by the time at which that was started: otherwise pages could be
+//! newer than the end of recovery that the first session reports. What they were asked for and did not answer
+//! is asked for again. One that fails three times is done without.
+//!
 //! # Stopping, going on, going back
 //!
 //! SIGHUP, SIGINT and SIGTERM end an apply or an undo as an error would (what has come is made durable and

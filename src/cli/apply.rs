@@ -8,7 +8,7 @@ use pg_unfork::apply::{
     ApplyContext, ApplyOptions, BATCH_BYTES, Condition, Now, Outcome, after_first_write, apply, condition, is_applied,
 };
 use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
-use pg_unfork::error::{Context, Error, Result};
+use pg_unfork::error::{Context, Error, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod, interrupt_on_signals};
 use pg_unfork::manifest::Manifest;
@@ -82,10 +82,14 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
 /// The source as planned, unless the command line says where it is now.
 fn open_source(arguments: &ApplyArguments, manifest: &Manifest, interrupt: &Interrupt) -> Result<Box<dyn Source>> {
     let planned = &manifest.source.address;
-    let server = |conninfo| source::server(conninfo, arguments.patience.with(interrupt.clone()));
+    let server = |conninfo| source::server(conninfo, arguments.patience.with(interrupt.clone()), arguments.load.load());
     match (&arguments.pgdata, &arguments.server, manifest.source.kind) {
         (Some(directory), _, _) => source::directory(directory),
         (_, Some(conninfo), _) => server(conninfo),
+        (_, _, SourceKind::StoppedDirectory) if arguments.load.max_rate.is_some() => {
+            let message = "--max-rate is for a source server, and the plan's source is a stopped data directory";
+            Err(Error::new(ErrorKind::Usage, message))
+        }
         (_, _, SourceKind::StoppedDirectory) => {
             let path = LinkText::try_from(planned.clone()).context(|| "the plan names no source".to_owned())?;
             source::directory(Path::new(OsStr::from_bytes(path.as_bytes())))

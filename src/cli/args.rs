@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use pg_unfork::interrupt::Interrupt;
-use pg_unfork::io::{Patience, SyncMethod};
+use pg_unfork::io::{Load, Patience, Rate, SyncMethod};
 
 /// Brings a forked PostgreSQL cluster back in two steps: a plan that can be reviewed, and an apply
 /// that does exactly that plan.
@@ -104,7 +104,28 @@ pub(super) struct ApplyArguments {
     #[command(flatten)]
     pub(super) sync: SyncArguments,
     #[command(flatten)]
+    pub(super) load: LoadArguments,
+    #[command(flatten)]
     pub(super) patience: PatienceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoadArguments {
+    /// How many connections to a source server may be read from at a time, 1 to 16. Where the server has no
+    /// more, fewer are used. Of no effect for a stopped source.
+    #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u8).range(1..=16))]
+    jobs: u8,
+    /// The most that is read from a source server in a second: kilobytes, or with the suffix k or M kilobytes
+    /// or megabytes; 32k to 1024M. Not for a stopped source.
+    #[arg(short = 'r', long, value_name = "RATE", conflicts_with = "pgdata")]
+    pub(super) max_rate: Option<Rate>,
+}
+
+impl LoadArguments {
+    /// As the library wants it.
+    pub(super) fn load(&self) -> Load {
+        Load::new(self.jobs.into(), self.max_rate)
+    }
 }
 
 #[derive(Debug, Args)]

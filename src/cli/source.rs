@@ -5,7 +5,7 @@ use std::path::Path;
 use pg_unfork::cluster::Source;
 use pg_unfork::error::{Error, ErrorKind, Result};
 use pg_unfork::io::conninfo::{ConnInfo, Environment};
-use pg_unfork::io::{DataDirectory, Patience, SqlSource, StoppedSource};
+use pg_unfork::io::{DataDirectory, Load, Patience, SqlSource, StoppedSource};
 
 use super::output;
 
@@ -15,12 +15,12 @@ pub(super) fn directory(path: &Path) -> Result<Box<dyn Source>> {
 }
 
 /// Connects to a live source.
-pub(super) fn server(conninfo: &str, patience: Patience) -> Result<Box<dyn Source>> {
+pub(super) fn server(conninfo: &str, patience: Patience, load: Load) -> Result<Box<dyn Source>> {
     let resolved = ConnInfo::resolve(conninfo, &Environment::of_process()).map_err(|error| {
         Error::new(ErrorKind::Usage, "the source's connection string cannot be used").because(error)
     })?;
     if let Some(warning) = &resolved.warning {
         output::note(&format!("pg_unfork: warning: {warning}\n"));
     }
-    Ok(Box::new(SqlSource::connect(resolved, patience)?))
+    Ok(Box::new(SqlSource::connect(resolved, patience, load)?))
 }

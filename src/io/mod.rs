@@ -28,5 +28,5 @@ pub use durable::SyncMethod;
 pub use interrupt::interrupt_on_signals;
 pub use lock::{Lock, LockKind};
 pub use output::{read_document, real_directory_of, write_document};
-pub use sql::{Patience, SqlSource};
+pub use sql::{Load, Patience, Rate, SqlSource};
 pub use target_store::DirectoryStore;

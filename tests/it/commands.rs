@@ -274,6 +274,11 @@ fn usage() {
         &["apply"],
         &["apply", "f", "--allow-unreleased"],
         &["apply", "f", "-N", "--sync-method", "fsync"],
+        &["apply", "f", "--jobs", "0"],
+        &["apply", "f", "--jobs", "17"],
+        &["apply", "f", "--max-rate", "31k"],
+        &["apply", "f", "--max-rate", "fast"],
+        &["apply", "f", "--source-pgdata", "y", "--max-rate", "1M"],
         &["show", "f", "--format", "yaml"],
         &["frobnicate"],
         &[],
@@ -294,6 +299,11 @@ fn where_the_plan_goes() {
     let piped = Outcome::of(command.arg(target.data()).arg("--source-pgdata").arg(source.data())).success();
     let manifest: Value = serde_json::from_str(&piped.stdout).unwrap();
     assert_eq!(manifest["verdict"], "rewind");
+    let file = target.base().join("plan.json");
+    fs::write(&file, &piped.stdout).unwrap();
+    let limited = Outcome::of(pg_unfork(&["apply", "--max-rate", "1M"]).arg(&file));
+    assert_code(&limited, 64);
+    assert!(limited.stderr.contains("--max-rate is for a source server"), "{limited}");
     for inside in [target.path("plan.json"), source.path("base/plan.json")] {
         let mut command = pg_unfork(&["plan", "-D"]);
         command.arg(target.data()).arg("--source-pgdata").arg(source.data()).arg("-o").arg(&inside);

@@ -38,6 +38,15 @@ fn running_pair(major: u16) -> Pair {
     pair
 }
 
+/// A pair of which so much has to be copied that further connections are worth it.
+fn large_pair(major: u16) -> Pair {
+    let pair = running_pair(major);
+    let table = "CREATE TABLE large AS SELECT repeat('x', 900) FROM generate_series(1, 30000)";
+    pair.source.sql("postgres", table);
+    pair.source.checkpoint();
+    pair
+}
+
 fn plan(pair: &Pair) -> Plan {
     plan_for(&pair.target, pair)
 }
@@ -46,10 +55,15 @@ fn plan_for(target: &Cluster, pair: &Pair) -> Plan {
     Plan::of(target, Source::Server(&pair.source, REWIND_USER), &["-R"])
 }
 
-/// An apply of the plan over the relay.
+/// An apply of the plan over the relay, on one connection at a time.
 fn apply(plan: &Plan, relay: &Relay, arguments: &[&str]) -> Command {
+    apply_with(1, plan, relay, arguments)
+}
+
+/// An apply of the plan over the relay, on so many connections at a time.
+fn apply_with(jobs: usize, plan: &Plan, relay: &Relay, arguments: &[&str]) -> Command {
     let mut command = pg_unfork(&["apply", "--no-sync", "--source-server", &relay.conninfo(REWIND_USER)]);
-    command.arg(plan.path()).args(arguments);
+    command.arg(plan.path()).arg("--jobs").arg(jobs.to_string()).args(arguments);
     command
 }
 
@@ -160,6 +174,85 @@ fn a_copy_that_is_cut_goes_on() {
         assert_equal_outcome(&pair.target, &stock_target, &plan.json(), Some(&open_segment));
         assert_follows(&pair.target, &pair.source);
     }
+}
+
+/// The same on many connections, each cut again and again: those that are left go on.
+#[test]
+fn a_copy_on_many_connections_that_are_cut_goes_on() {
+    for major in [13, 18] {
+        let pair = large_pair(major);
+        let stock_target = pair.copy_target();
+        let plan = plan(&pair);
+        let bytes = bytes_of_apply(&pair);
+        let relay = Relay::new(&[(&pair.source, Fault::CutAfter(bytes / 6))]);
+        let _ = Outcome::of(&mut apply_with(4, &plan, &relay, &[])).success();
+        assert!(relay.connections() >= 6, "{} connections", relay.connections());
+        let open_segment = pair.source.sql("postgres", "SELECT pg_walfile_name(pg_current_wal_lsn())");
+        let _ = stock::rewind(&stock_target, Source::Server(&pair.source, REWIND_USER), &["-R"]).success();
+        assert_equal_outcome(&pair.target, &stock_target, &plan.json(), Some(&open_segment));
+        assert_follows(&pair.target, &pair.source);
+    }
+}
+
+/// Where the server has no place for further connections, one is enough.
+#[test]
+fn a_server_without_further_connections_is_copied_from() {
+    let pair = large_pair(16);
+    let plan = plan(&pair);
+    pair.source.sql("postgres", "ALTER ROLE rewind_user CONNECTION LIMIT 1");
+    let relay = Relay::new(&[(&pair.source, Fault::None)]);
+    let _ = Outcome::of(&mut apply_with(4, &plan, &relay, &["--max-rate", "64M"])).success();
+    assert!(relay.connections() > 1 && pair.source.log().contains("too many connections for role"));
+    assert_follows(&pair.target, &pair.source);
+}
+
+/// Further connections are only used if they lead to the same server as the first.
+#[test]
+fn connections_to_another_server_are_not_used() {
+    let pair = large_pair(17);
+    let other = Pair::shared(Major(17)).copy_source();
+    other.start();
+    let plan = plan(&pair);
+    let relay = Relay::new(&[(&pair.source, Fault::None), (&other, Fault::None)]);
+    let _ = Outcome::of(&mut apply_with(2, &plan, &relay, &["--max-rate", "64M"])).success();
+    assert!(relay.connections() > 1);
+    let read = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'rewind_user'";
+    assert_eq!(other.sql("postgres", read), "0");
+    assert_follows(&pair.target, &pair.source);
+}
+
+/// Further connections that hang or fail take nothing from the first one; a signal ends all.
+#[test]
+fn signals_end_an_apply_on_many_hanging_connections() {
+    let pair = large_pair(15);
+    let plan = plan(&pair);
+    let bytes = bytes_of_apply(&pair);
+    let relay = Relay::new(&[(&pair.source, Fault::HoldAfter(bytes / 5))]);
+    let child = start(&mut apply_with(3, &plan, &relay, &[]));
+    relay.wait_until_held();
+    let begin = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let (status, stderr) = end(child);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?} {stderr}", begin.elapsed());
+    assert_eq!(status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("interrupted by a signal"), "{stderr}");
+    // What came is not asked for again.
+    let relay = Relay::new(&[(&pair.source, Fault::None)]);
+    let _ = Outcome::of(&mut apply_with(3, &plan, &relay, &[])).success();
+    assert_follows(&pair.target, &pair.source);
+}
+
+/// A source that is gone for ever is given up in time on many connections, too.
+#[test]
+fn many_silent_connections_are_given_up_in_time() {
+    let pair = large_pair(14);
+    let plan = plan(&pair);
+    let legs = [Fault::HoldAfter(bytes_of_apply(&pair) / 5), Fault::HoldAfter(200_000), Fault::HoldAfter(0)];
+    let relay = Relay::new(&legs.map(|fault| (&pair.source, fault)));
+    let (outcome, time) = timed(&mut apply_with(3, &plan, &relay, &["--source-timeout", "2"]));
+    assert_code(&outcome, 5);
+    assert!(time < Duration::from_secs(4) + GRACE, "{time:?} {outcome}");
+    assert!(outcome.stderr.contains("the source server was lost"), "{outcome}");
 }
 
 /// A source that is restarted, in good order or not, is waited for.

@@ -13,6 +13,7 @@
 mod commands;
 mod control_file;
 mod faults;
+mod fetching;
 mod fuzz_seeds;
 mod lost_source;
 mod oracle;

@@ -6,11 +6,12 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use postgres::types::{BorrowToSql, ToSql};
+use postgres::types::{BorrowToSql, ToSql, Type};
 use postgres::{NoTls, Row, Statement, ToStatement};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Sleep, sleep};
@@ -30,6 +31,14 @@ pub(super) struct Limits {
     pub(super) silence: Duration,
     /// Whether the work shall stop.
     pub(super) interrupt: Interrupt,
+    /// Whether just this is not wanted any more.
+    pub(super) over: Interrupt,
+}
+
+impl Limits {
+    fn is_stopped(&self) -> bool {
+        self.interrupt.is_set() || self.over.is_set()
+    }
 }
 
 /// Why a call did not end well.
@@ -58,7 +67,7 @@ type Outcome<T> = Result<T, Trouble>;
 
 /// A connection.
 pub(super) struct Client {
-    engine: Option<tokio_postgres::Client>,
+    engine: Option<Arc<tokio_postgres::Client>>,
     line: Line,
 }
 
@@ -75,12 +84,17 @@ impl Client {
         let mut line = Line { runtime: Some(runtime), connection: None, limits };
         let (engine, connection) = line.wait(config.connect(NoTls))?;
         line.connection = Some(Box::pin(connection));
-        Ok(Self { engine: Some(engine), line })
+        Ok(Self { engine: Some(Arc::new(engine)), line })
     }
 
     /// From now on the server may be silent for that long.
     pub(super) fn allow_silence(&mut self, silence: Duration) {
         self.line.limits.silence = silence;
+    }
+
+    /// From now on waits end when this is over.
+    pub(super) fn stop_when(&mut self, over: &Interrupt) {
+        self.line.limits.over = over.clone();
     }
 
     /// Executes statements that need no answer.
@@ -101,6 +115,12 @@ impl Client {
         line.wait(engine.query(sql, parameters))
     }
 
+    /// The only row of an answer, in a single round trip.
+    pub(super) fn query_typed(&mut self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Outcome<Row> {
+        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        line.wait(engine.query_typed_one(sql, parameters))
+    }
+
     /// The only row of an answer.
     pub(super) fn query_one(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Outcome<Row> {
         let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
@@ -119,6 +139,44 @@ impl Client {
         let stream = line.wait(engine.query_raw(statement, parameters))?;
         Ok(Rows { line, stream: Box::pin(stream) })
     }
+}
+
+impl Client {
+    /// Sends a query, whose answer is waited for later: answers come in the order of the queries.
+    pub(super) fn ask(&mut self, statement: &Statement, parameters: Parameters) -> Outcome<Asked> {
+        let Self { engine: Some(engine), .. } = self else { return Err(Trouble::Closed) };
+        let (engine, statement) = (Arc::clone(engine), statement.clone());
+        let mut answer: Answering = Box::pin(async move { engine.query_raw(&statement, parameters).await });
+        // It is in the connection's hands after it was polled once, and goes out while anything is waited for.
+        Ok(match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Asked::Sent(answer),
+            Poll::Ready(stream) => Asked::Begun(Box::pin(stream?)),
+        })
+    }
+
+    /// The next row of what was asked first; none at its end.
+    pub(super) fn next(&mut self, asked: &mut Asked) -> Outcome<Option<Row>> {
+        self.line.wait(async {
+            loop {
+                match asked {
+                    Asked::Sent(answer) => *asked = Asked::Begun(Box::pin(answer.await?)),
+                    Asked::Begun(rows) => return rows.next().await.transpose(),
+                }
+            }
+        })
+    }
+}
+
+/// A query's parameters, for as long as it takes.
+pub(super) type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Answer<RowStream>> + Send>>;
+
+/// A query that was sent.
+pub(super) enum Asked {
+    /// Nothing has come.
+    Sent(Answering),
+    /// Rows come.
+    Begun(Pin<Box<RowStream>>),
 }
 
 impl Drop for Client {
@@ -156,7 +214,7 @@ impl Line {
     /// Waits until the work is done or may not be waited for any longer.
     fn wait<T>(&mut self, work: impl Future<Output = Answer<T>>) -> Outcome<T> {
         let Self { runtime: Some(runtime), connection, limits } = self else { return Err(Trouble::Closed) };
-        if limits.interrupt.is_set() {
+        if limits.is_stopped() {
             return Err(Trouble::Interrupted);
         }
         let made = connection.is_some();
@@ -228,7 +286,7 @@ impl<'a> Watch<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Trouble> {
         let (since, slice) = self.slice.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(SLICE))));
         loop {
-            if self.limits.interrupt.is_set() {
+            if self.limits.is_stopped() {
                 return Poll::Ready(Trouble::Interrupted);
             }
             if since.elapsed() >= self.limits.silence {

@@ -1,9 +1,12 @@
 //! Reading files of a running server.
 
-use postgres::Row;
-use postgres::types::ToSql;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::pieces::{Cutter, PIECE, PIECES, Piece, Reached, further};
+use postgres::Row;
+
+use super::client::{Asked, Trouble};
+use super::pieces::{Piece, Reached, Read};
 use super::session::Session;
 use super::trouble::{column, query_failed};
 use crate::cluster::{Request, Sink};
@@ -39,8 +42,34 @@ const READ_BY_BYTES: &str = "
       FROM found
      WHERE depth = cardinality($2::bytea[])";
 
-/// Hands pieces on to a sink, and knows where requests end.
-struct Delivery<'a> {
+/// A query that was sent, and the reads that it has not answered yet.
+pub(super) struct Flight {
+    asked: Asked,
+    reads: VecDeque<Arc<Read>>,
+    /// The number of the next row.
+    next: i64,
+}
+
+impl Flight {
+    /// A query that asks for these reads.
+    pub(super) fn new(asked: Asked, reads: Vec<Arc<Read>>) -> Self {
+        Self { asked, reads: reads.into(), next: 1 }
+    }
+
+    /// The answer that came last is in good hands.
+    pub(super) fn answered(&mut self) {
+        self.reads.pop_front();
+        self.next += 1;
+    }
+
+    /// The reads without an answer.
+    pub(super) fn into_reads(self) -> VecDeque<Arc<Read>> {
+        self.reads
+    }
+}
+
+/// Hands what was read on to a sink, and knows where requests end.
+pub(super) struct Delivery<'a> {
     sink: &'a mut dyn Sink,
     /// How far the sink's list has been delivered.
     reached: &'a mut Reached,
@@ -48,101 +77,112 @@ struct Delivery<'a> {
     base: usize,
     /// The last request that came to its end early.
     ended: Option<usize>,
-    /// A request to the end that has not come to it, and where it goes on.
-    unfinished: Option<(usize, u64)>,
 }
 
-impl Delivery<'_> {
-    fn take(&mut self, piece: &Piece, row: &Row) -> Result<()> {
+/// What is known after an answer was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivered {
+    /// Nothing special.
+    Well,
+    /// This request has come to its end early.
+    Ended(usize),
+    /// A file is longer than it was when it was looked at: what comes next was not asked for.
+    Grown,
+}
+
+impl<'a> Delivery<'a> {
+    /// To this sink, in whose list the first request has the place `base`.
+    pub(super) fn new(sink: &'a mut dyn Sink, reached: &'a mut Reached, base: usize) -> Self {
+        Self { sink, reached, base, ended: None }
+    }
+
+    /// Takes the answer to a read.
+    pub(super) fn take(&mut self, read: &Read, row: &Row) -> Result<Delivered> {
+        let bytes = bytes_of(row, 1)?;
+        let ended = self.ended;
+        for piece in &read.pieces {
+            if self.piece(piece, bytes.map(|bytes| read.part(piece, bytes)))? {
+                return Ok(Delivered::Grown);
+            }
+        }
+        Ok(self.ended.filter(|_| self.ended != ended).map_or(Delivered::Well, Delivered::Ended))
+    }
+
+    /// Takes a piece; whether the request has to go on and nothing more of it was asked for.
+    pub(super) fn piece(&mut self, piece: &Piece, bytes: Option<&[u8]>) -> Result<bool> {
         if self.ended == Some(piece.request) {
-            return Ok(());
+            return Ok(false);
         }
         let index = self.base + piece.request;
-        let Some(bytes) = bytes_of(row, 1)? else {
+        let Some(bytes) = bytes else {
             self.ended = Some(piece.request);
             self.sink.gone(index)?;
             self.reached.end_of(index);
-            return Ok(());
+            return Ok(false);
         };
         if piece.first || !bytes.is_empty() {
             self.sink.bytes(index, piece.offset, bytes)?;
         }
-        let next = piece.offset.saturating_add(piece.length);
         if (bytes.len() as u64) < piece.length {
             self.ended = Some(piece.request);
             self.reached.end_of(index);
         } else if piece.end {
             self.reached.end_of(index);
         } else {
-            if piece.open {
-                self.unfinished = Some((piece.request, next));
-            }
-            self.reached.within(index, next);
+            self.reached.within(index, piece.offset.saturating_add(piece.length));
         }
-        Ok(())
+        Ok(piece.open && self.ended != Some(piece.request))
     }
 }
 
 impl Session {
-    /// [`crate::cluster::Source::fetch`] from where it was cut.
-    pub(super) fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink, reached: &mut Reached) -> Result<()> {
-        let encoding = self.encoding;
-        let is_text = |request: &Request| encoding.text(request.path.as_bytes()).is_some();
-        let rest = reached.rest(requests);
-        let mut base = reached.request;
-        for run in rest.chunk_by(|a, b| is_text(a) == is_text(b)) {
-            if run.first().is_some_and(is_text) {
-                for window in run.chunks(PIECES) {
-                    let delivery = Delivery { sink: &mut *sink, reached, base, ended: None, unfinished: None };
-                    self.fetch_window(window, delivery)?;
-                    base += window.len();
-                }
-            } else {
-                for request in run {
-                    self.fetch_by_bytes(request, base, sink, reached)?;
-                    base += 1;
-                }
-            }
-        }
-        Ok(())
+    /// Whether the server takes the name of a request's file as text.
+    pub(super) fn is_text(&self, request: &Request) -> bool {
+        self.encoding.text(request.path.as_bytes()).is_some()
     }
 
-    /// Fetches a run of requests of which a single query can ask the sizes.
-    fn fetch_window(&mut self, requests: &[Request], mut delivery: Delivery<'_>) -> Result<()> {
-        let sizes = self.sizes(requests)?;
-        let mut cutter = Cutter::new(requests, &sizes);
-        loop {
-            let batch = cutter.batch(delivery.ended);
-            if batch.is_empty() {
-                return Ok(());
-            }
-            // While a file turns out to be longer than expected, what comes after it has to wait.
-            let mut waiting = Vec::new();
-            self.read_pieces(requests, &batch, |piece, row| {
-                if delivery.unfinished.is_none() {
-                    return delivery.take(piece, &row);
-                }
-                waiting.push((*piece, row));
-                Ok(())
-            })?;
-            self.finish(requests, &mut delivery)?;
-            for (piece, row) in waiting {
-                delivery.take(&piece, &row)?;
-                self.finish(requests, &mut delivery)?;
-            }
+    /// Asks for reads in one query, whose answer is waited for later.
+    pub(super) fn ask(&mut self, requests: &[Request], reads: &[Arc<Read>]) -> Result<Asked> {
+        let mut paths = Vec::with_capacity(reads.len());
+        let mut starts = Vec::with_capacity(reads.len());
+        let mut lengths = Vec::with_capacity(reads.len());
+        for read in reads {
+            let request = requests.get(read.request()).ok_or_else(|| Error::failure("a read for no request"))?;
+            paths.push(self.text(&request.path)?.to_owned());
+            starts.push(position(&request.path, read.offset)?);
+            lengths.push(position(&request.path, read.length)?);
         }
+        let statement = match &self.read_pieces {
+            Some(statement) => statement,
+            None => {
+                let prepared = self.client.prepare(READ_PIECES).map_err(failed)?;
+                self.read_pieces.insert(prepared)
+            }
+        };
+        self.client.ask(statement, vec![Box::new(paths), Box::new(starts), Box::new(lengths)]).map_err(failed)
     }
 
-    /// Fetches what is left of the unfinished request, if there is one.
-    fn finish(&mut self, requests: &[Request], delivery: &mut Delivery<'_>) -> Result<()> {
-        while let Some((request, offset)) = delivery.unfinished.take() {
-            self.read_pieces(requests, &further(request, offset), |piece, row| delivery.take(piece, &row))?;
+    /// The next row of the query that was asked first, once it is known to be the answer to its read, and how many
+    /// bytes it has; none at the end.
+    pub(super) fn next(&mut self, flight: &mut Flight) -> Result<Option<(Arc<Read>, Row, u64)>> {
+        let row = self.client.next(&mut flight.asked).map_err(failed)?;
+        match (row, flight.reads.front()) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(Error::failure("the source server does not answer all that was asked")),
+            (Some(row), read) => {
+                let number: i64 = column(&row, 0).map_err(failed)?;
+                let read = read.filter(|_| number == flight.next);
+                let read = read.ok_or_else(|| Error::failure("the source server answers what was not asked"))?;
+                let bytes = bytes_of(&row, 1)?;
+                check_length(bytes, read.length)?;
+                let length = bytes.map_or(0, |bytes| bytes.len() as u64);
+                Ok(Some((Arc::clone(read), row, length)))
+            }
         }
-        Ok(())
     }
 
     /// The files' sizes as they are now, where requests go to the end; zero elsewhere.
-    fn sizes(&mut self, requests: &[Request]) -> Result<Vec<u64>> {
+    pub(super) fn sizes(&mut self, requests: &[Request]) -> Result<Vec<u64>> {
         let failed = |error| query_failed("cannot read the sizes of files of", error);
         if requests.iter().all(|request| request.length.is_some()) {
             return Ok(vec![0; requests.len()]);
@@ -154,69 +194,6 @@ impl Session {
             Ok(size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0))
         };
         rows.iter().map(size).collect()
-    }
-
-    /// Reads pieces and passes each row on once it is known to be an answer to its piece.
-    fn read_pieces(
-        &mut self,
-        requests: &[Request],
-        pieces: &[Piece],
-        mut take: impl FnMut(&Piece, Row) -> Result<()>,
-    ) -> Result<()> {
-        let failed = |error| query_failed("cannot read files of", error);
-        let mut paths = Vec::with_capacity(pieces.len());
-        let mut starts = Vec::with_capacity(pieces.len());
-        let mut lengths = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            let request = requests.get(piece.request).ok_or_else(|| Error::failure("a piece of no request"))?;
-            paths.push(self.text(&request.path)?);
-            starts.push(position(&request.path, piece.offset)?);
-            lengths.push(position(&request.path, piece.length)?);
-        }
-        let parameters: [&(dyn ToSql + Sync); 3] = [&paths, &starts, &lengths];
-        let mut rows = self.client.query_raw(&self.read_pieces, parameters).map_err(failed)?;
-        let mut expected = pieces.iter().zip(1..);
-        while let Some(row) = rows.next().map_err(failed)? {
-            let number: i64 = column(&row, 0).map_err(failed)?;
-            let Some((piece, _)) = expected.next().filter(|(_, n)| *n == number) else {
-                return Err(Error::failure("the source server answers what was not asked"));
-            };
-            check_length(bytes_of(&row, 1)?, piece.length)?;
-            take(piece, row)?;
-        }
-        match expected.next() {
-            None => Ok(()),
-            Some(_) => Err(Error::failure("the source server does not answer all that was asked")),
-        }
-    }
-
-    /// Fetches a part of a file whose name is no text.
-    fn fetch_by_bytes(
-        &mut self,
-        request: &Request,
-        index: usize,
-        sink: &mut dyn Sink,
-        reached: &mut Reached,
-    ) -> Result<()> {
-        let mut done = 0_u64;
-        loop {
-            let length = request.length.map_or(PIECE, |total| total.saturating_sub(done).min(PIECE));
-            let offset = request.offset.saturating_add(done);
-            let Some(bytes) = self.read_part(&request.path, offset, length)? else {
-                sink.gone(index)?;
-                reached.end_of(index);
-                return Ok(());
-            };
-            if done == 0 || !bytes.is_empty() {
-                sink.bytes(index, offset, &bytes)?;
-            }
-            done = done.saturating_add(length);
-            if (bytes.len() as u64) < length || request.length.is_some_and(|total| done >= total) {
-                reached.end_of(index);
-                return Ok(());
-            }
-            reached.within(index, request.offset.saturating_add(done));
-        }
     }
 
     /// Reads a part of one file, whatever its name; `None` where it does not exist.
@@ -249,6 +226,10 @@ impl Session {
             .text(path.as_bytes())
             .ok_or_else(|| Error::failure(format!("{path} is no text for the source server")))
     }
+}
+
+fn failed(trouble: Trouble) -> Error {
+    query_failed("cannot read files of", trouble)
 }
 
 /// A position or length as the server takes it.

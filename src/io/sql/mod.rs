@@ -11,14 +11,19 @@
 
 mod attempts;
 mod client;
+mod crew;
+mod desk;
 mod fetch;
+mod ledger;
 mod listing;
+mod load;
 mod patience;
 mod pieces;
 mod session;
 mod trouble;
 
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,15 +32,21 @@ use crate::cluster::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Major;
+use crate::interrupt::Interrupt;
 use crate::io::conninfo::ConnInfo;
 use crate::progress::Progress;
 use crate::types::ClusterPath;
 
+pub use load::{Load, Rate};
 pub use patience::Patience;
 
 use attempts::Attempts;
 use client::Limits;
+use crew::{Crew, serve};
+use desk::{Desk, RunId};
+use fetch::{Delivered, Delivery};
 use listing::Furthest;
+use load::Shape;
 use patience::Seen;
 use pieces::Reached;
 use session::Session;
@@ -46,12 +57,22 @@ const SLICE: Duration = Duration::from_millis(100);
 /// The least time that a new connection gets.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// The most requests in a run.
+const REQUESTS: usize = 8192;
+
 /// A running server, and a session on it as long as there is one.
 pub struct SqlSource {
     conninfo: ConnInfo,
     patience: Patience,
+    load: Load,
     session: Option<Session>,
     seen: Option<Seen>,
+    /// What the first session and all others share.
+    desk: Arc<Desk>,
+    /// The other sessions.
+    crew: Crew,
+    /// Ends what the first session is waited for in a run that nobody needs any more.
+    over: Interrupt,
 }
 
 impl fmt::Debug for SqlSource {
@@ -64,21 +85,34 @@ impl fmt::Debug for SqlSource {
 impl SqlSource {
     /// Connects, sets a session up, and checks that the server and the role will do. A server that says
     /// that it cannot take connections just now is waited for; where none is, the address is taken for wrong.
+    /// Further connections are made when they are of use, and fewer than `load` allows where the server has no more.
     ///
     /// # Errors
     /// When the connection fails, the server is of no known major, cannot be a source as it is
     /// set, or the role lacks a privilege; most of these are preconditions.
-    pub fn connect(conninfo: ConnInfo, patience: Patience) -> Result<Self> {
-        let mut source = Self { conninfo, patience, session: None, seen: None };
+    pub fn connect(conninfo: ConnInfo, patience: Patience, load: Load) -> Result<Self> {
+        let desk = Arc::new(Desk::new(load));
+        let crew = Crew::new(load, Arc::clone(&desk));
+        let over = Interrupt::new();
+        let mut source = Self { conninfo, patience, load, session: None, seen: None, desk, crew, over };
         source.patiently(|_, _| Ok(()))?;
         Ok(source)
     }
 
     /// Does what needs a session, and does it again in a new one where the connection was lost.
-    fn patiently<T>(&mut self, mut work: impl FnMut(&mut Session, &mut Attempts) -> Result<T>) -> Result<T> {
+    fn patiently<T>(&mut self, work: impl FnMut(&mut Session, &mut Attempts) -> Result<T>) -> Result<T> {
+        self.patiently_while(|| None, work)
+    }
+
+    /// The same, where others may do it meanwhile: `went_on` is when they last got any further.
+    fn patiently_while<T>(
+        &mut self,
+        went_on: impl Fn() -> Option<Instant>,
+        mut work: impl FnMut(&mut Session, &mut Attempts) -> Result<T>,
+    ) -> Result<T> {
         let mut attempts = Attempts::begin(self.patience.timeout, Instant::now());
         loop {
-            self.patience.interrupt.check()?;
+            self.check()?;
             let outcome = match &mut self.session {
                 Some(session) => work(session, &mut attempts),
                 None => match self.open(attempts.left(Instant::now())) {
@@ -91,6 +125,10 @@ impl SqlSource {
                 other => return other,
             };
             self.session = None;
+            self.desk.lost();
+            if let Some(at) = went_on() {
+                attempts.went_on(at);
+            }
             match attempts.fail(Instant::now()) {
                 Some(pause) => self.pause(pause)?,
                 None => return Err(given_up(error, &attempts)),
@@ -108,7 +146,7 @@ impl SqlSource {
         let silence = self.patience.silence();
         let known = self.seen.is_some();
         let first = if known { silence.min(left.max(SHORTEST)) } else { silence };
-        let limits = Limits { silence: first, interrupt: self.patience.interrupt.clone() };
+        let limits = Limits { silence: first, interrupt: self.patience.interrupt.clone(), over: self.over.clone() };
         let opened = Session::open(&self.conninfo, limits).and_then(|mut session| {
             let now = Seen::now(&mut session)?;
             Ok((session, now))
@@ -116,18 +154,83 @@ impl SqlSource {
         // A server that was fit before and is not now says nothing about the plan.
         let kind = |error: Error| if known { error.with_kind(ErrorKind::Interrupted) } else { error };
         let (mut session, now) = opened.map_err(kind)?;
-        self.seen = Some(match self.seen {
+        let now = match self.seen {
             Some(before) => before.again(now)?,
             None => now,
-        });
+        };
+        self.seen = Some(now);
+        self.desk.leads_to(session.incarnation, now);
         session.client.allow_silence(silence);
         Ok(session)
+    }
+
+    /// Delivers a piece of a file whose name is no text.
+    fn fetch_piece(&mut self, requests: &[Request], sink: &mut dyn Sink, reached: &mut Reached) -> Result<()> {
+        let most = Shape::of(Duration::ZERO, self.load).read;
+        let piece = reached.next_piece(requests, most);
+        let Some((piece, request)) = piece.and_then(|piece| Some((piece, requests.get(piece.request)?))) else {
+            return Ok(());
+        };
+        while let Some(time) = self.desk.spend(piece.length) {
+            self.pause(time)?;
+        }
+        let bytes = self.patiently(|session, _| session.read_part(&request.path, piece.offset, piece.length))?;
+        Delivery::new(sink, reached, 0).piece(&piece, bytes.as_deref()).map(|_| ())
+    }
+
+    /// Delivers what is left of requests whose files' names are all text to the server, or some of it where a file
+    /// has grown meanwhile.
+    fn fetch_run(&mut self, requests: &[Request], sink: &mut dyn Sink, reached: &mut Reached) -> Result<()> {
+        let base = reached.request;
+        let requests = &*reached.rest(requests);
+        let (sizes, round_trip) = self.patiently(|session, _| Ok((session.sizes(requests)?, session.round_trip)))?;
+        let shape = Shape::of(round_trip, self.load);
+        self.crew.start(&self.conninfo, &self.patience, shape.depth);
+        let (desk, interrupt) = (Arc::clone(&self.desk), self.patience.interrupt.clone());
+        let id = desk.begin(requests.into(), sizes, shape);
+        self.over = Interrupt::new();
+        let over = self.over.clone();
+        let delivered = thread::scope(|scope| {
+            let first = thread::Builder::new().name("source".to_owned());
+            let first = first.spawn_scoped(scope, || self.serve(id, shape.depth));
+            let delivered = first
+                .map_err(|error| Error::failure("cannot start a thread").because(error))
+                .and_then(|_| deliver(&desk, id, &interrupt, Delivery::new(sink, reached, base)));
+            desk.end();
+            over.set();
+            delivered
+        });
+        self.over = Interrupt::new();
+        if let Some(session) = &mut self.session {
+            session.client.stop_when(&self.over);
+        }
+        delivered
+    }
+
+    /// Lets the first session do its part of a run.
+    fn serve(&mut self, id: RunId, depth: usize) {
+        let (desk, over) = (Arc::clone(&self.desk), self.over.clone());
+        let outcome = self.patiently_while(
+            || desk.came(id),
+            |session, _| {
+                session.client.stop_when(&over);
+                serve(&desk, id, session, depth)
+            },
+        );
+        if let Err(error) = outcome {
+            desk.fail(id, error);
+        }
+    }
+
+    /// Goes on unless nobody wants it any more.
+    fn check(&self) -> Result<()> {
+        self.patience.interrupt.check().and_then(|()| self.over.check())
     }
 
     fn pause(&self, pause: Duration) -> Result<()> {
         let until = Instant::now() + pause;
         loop {
-            self.patience.interrupt.check()?;
+            self.check()?;
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
@@ -135,6 +238,18 @@ impl SqlSource {
             thread::sleep(left.min(SLICE));
         }
     }
+}
+
+/// Delivers what comes in a run, in order, until all has come or a file turns out to have grown.
+fn deliver(desk: &Desk, id: RunId, interrupt: &Interrupt, mut delivery: Delivery<'_>) -> Result<()> {
+    while let Some((read, row)) = desk.deliver(id, interrupt)? {
+        match delivery.take(&read, &row)? {
+            Delivered::Well => {}
+            Delivered::Ended(request) => desk.skip(id, request),
+            Delivered::Grown => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 /// The last failure, once nothing more is tried.
@@ -213,10 +328,18 @@ impl Source for SqlSource {
 
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
         let mut reached = Reached::nothing();
-        self.patiently(|session, attempts| {
-            let outcome = session.fetch(requests, sink, &mut reached);
-            attempts.went_on(reached.at);
-            outcome
-        })
+        while let Some(next) = requests.get(reached.request) {
+            let (encoding, is_text) = self.patiently(|session, _| Ok((session.encoding, session.is_text(next))))?;
+            if !is_text {
+                self.fetch_piece(requests, sink, &mut reached)?;
+                continue;
+            }
+            let text = |request: &&Request| encoding.text(request.path.as_bytes()).is_some();
+            let left = requests.get(reached.request..).unwrap_or_default();
+            let count = left.iter().take(REQUESTS).take_while(text).count();
+            let run = requests.get(..reached.request + count).unwrap_or_default();
+            self.fetch_run(run, sink, &mut reached)?;
+        }
+        Ok(())
     }
 }

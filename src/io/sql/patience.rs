@@ -25,7 +25,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// How long one answer may take: time is left for another connection. An answer has at most a mebibyte
+    /// How long one answer may take: time is left for another connection. An answer has at most 256 KiB
     /// of a file.
     pub(super) fn silence(&self) -> Duration {
         if self.timeout.is_zero() { SILENCE } else { self.timeout / 2 }

@@ -1,13 +1,13 @@
 //! A session: connecting, its settings, what must hold of the server and the role.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use postgres::Statement;
 use postgres::error::SqlState;
-use postgres::types::PgLsn;
+use postgres::types::{PgLsn, Type};
 
 use super::client::{Client, Limits, Trouble};
-use super::fetch;
 use super::trouble::{Lost, column, describe, is_transient, query_failed};
 use crate::cluster::Position;
 use crate::error::{Error, Result};
@@ -16,10 +16,12 @@ use crate::interrupt::Interrupt;
 use crate::io::conninfo::ConnInfo;
 use crate::types::Lsn;
 
-/// The settings of pg_rewind's sessions, and names as bytes.
+/// The settings of pg_rewind's sessions, and names as bytes. Not every major has all.
 const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
      SET idle_in_transaction_session_timeout = 0; SET default_transaction_read_only = on; \
-     SET client_encoding = 'SQL_ASCII'; SELECT pg_catalog.set_config('search_path', '', false)";
+     SET client_encoding = 'SQL_ASCII'; SELECT pg_catalog.set_config('search_path', '', false); \
+     SELECT set_config(name, '0', false) FROM unnest(ARRAY['transaction_timeout', 'idle_session_timeout']) AS name \
+      WHERE current_setting(name, true) IS NOT NULL";
 
 /// The functions that ordinary roles may execute only if somebody granted it.
 const FUNCTIONS: [&str; 4] = [
@@ -51,24 +53,32 @@ impl Encoding {
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) encoding: Encoding,
-    pub(super) read_pieces: Statement,
+    /// The server that it leads to.
+    pub(super) incarnation: Incarnation,
+    /// How long the server's answer to a small question took.
+    pub(super) round_trip: Duration,
+    /// How pieces of files are read, once they have been.
+    pub(super) read_pieces: Option<Statement>,
 }
+
+/// Which server a session leads to, since when it runs: what another one would hardly have begun at the same microsecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Incarnation(i64);
 
 impl Session {
     /// Connects, sets the session up, and checks that the server and the role will do.
     pub(super) fn open(conninfo: &ConnInfo, limits: Limits) -> Result<Self> {
         let mut client =
             Client::connect(&conninfo.config(), limits).map_err(|error| not_connected(conninfo, &error))?;
-        check(&mut client)?;
-        let encoding = encoding(&mut client)?;
-        let read_pieces = client.prepare(fetch::READ_PIECES).map_err(|e| query_failed("cannot read files of", e))?;
-        Ok(Self { client, encoding, read_pieces })
+        let round_trip = set_up(&mut client)?;
+        let (encoding, incarnation) = check(&mut client)?;
+        Ok(Self { client, encoding, incarnation, round_trip, read_pieces: None })
     }
 
     /// The bytes of the control file.
     pub(super) fn control_file(&mut self) -> Result<Vec<u8>> {
         let query = "SELECT pg_read_binary_file('global/pg_control')";
-        let row = self.client.query_one(query, &[]);
+        let row = self.client.query_typed(query, &[]);
         row.and_then(|row| column(&row, 0)).map_err(|error| query_failed("cannot read global/pg_control of", error))
     }
 
@@ -79,7 +89,7 @@ impl Session {
         let query = "SELECT in_recovery, CASE WHEN in_recovery THEN pg_last_wal_replay_lsn()
                                               ELSE pg_current_wal_flush_lsn() END
                        FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state";
-        let row = self.client.query_one(query, &[]).map_err(failed)?;
+        let row = self.client.query_typed(query, &[]).map_err(failed)?;
         let in_recovery = column(&row, 0).map_err(failed)?;
         let lsn: Option<PgLsn> = column(&row, 1).map_err(failed)?;
         Ok(lsn.map(|lsn| Position { lsn: Lsn::new(lsn.into()), in_recovery }))
@@ -140,19 +150,30 @@ fn connect_hints(conninfo: &ConnInfo, trouble: &Trouble) -> Vec<String> {
     hints
 }
 
-/// Sets the session up and checks that this server and this role can serve as a source.
-fn check(client: &mut Client) -> Result<()> {
+/// Sets the session up, and says how long that took.
+fn set_up(client: &mut Client) -> Result<Duration> {
+    let begin = Instant::now();
+    client.batch_execute(SETTINGS).map_err(|error| query_failed("cannot set up a session on", error))?;
+    Ok(begin.elapsed())
+}
+
+/// Checks that this server and this role can serve as a source, and says which names the server takes as text and
+/// which server it is.
+fn check(client: &mut Client) -> Result<(Encoding, Incarnation)> {
     let failed = |error| query_failed("cannot set up a session on", error);
-    client.batch_execute(SETTINGS).map_err(failed)?;
     let query = "SELECT current_setting('server_version'),
                         current_setting('server_version_num')::int4,
                         current_setting('full_page_writes') = 'on',
-                        pg_is_in_recovery()";
-    let row = client.query_one(query, &[]).map_err(failed)?;
+                        pg_is_in_recovery(),
+                        current_setting('server_encoding'),
+                        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8";
+    let row = client.query_typed(query, &[]).map_err(failed)?;
     let text: String = column(&row, 0).map_err(failed)?;
     let number: i32 = column(&row, 1).map_err(failed)?;
     let full_page_writes: bool = column(&row, 2).map_err(failed)?;
     let in_recovery: bool = column(&row, 3).map_err(failed)?;
+    let encoding: &str = column(&row, 4).map_err(failed)?;
+    let started: i64 = column(&row, 5).map_err(failed)?;
 
     let number = u32::try_from(number / 10_000).unwrap_or(0);
     let Some(major) = Major::ALL.into_iter().find(|major| major.number() == number) else {
@@ -161,12 +182,6 @@ fn check(client: &mut Client) -> Result<()> {
         ))
         .hint("use the pg_unfork that was made for this major"));
     };
-    if major >= Major::V17 {
-        client.batch_execute("SET transaction_timeout = 0").map_err(failed)?;
-    }
-    if major >= Major::V14 {
-        client.batch_execute("SET idle_session_timeout = 0").map_err(failed)?;
-    }
     if major == Major::V13 && in_recovery {
         return Err(Error::precondition("the source server is a standby, which PostgreSQL 13 cannot be rewound to")
             .hint("use the primary, or promote this server first"));
@@ -177,17 +192,18 @@ fn check(client: &mut Client) -> Result<()> {
         )
         .hint("set full_page_writes = on, on its primary too, and let a checkpoint pass"));
     }
-    check_privileges(client, in_recovery)
+    check_privileges(client, in_recovery)?;
+    let encoding = if matches!(encoding, "UTF8" | "SQL_ASCII") { Encoding::Utf8 } else { Encoding::Other };
+    Ok((encoding, Incarnation(started)))
 }
 
 /// Checks that the role may execute [`FUNCTIONS`].
 fn check_privileges(client: &mut Client, in_recovery: bool) -> Result<()> {
     let failed = |error| query_failed("cannot read the privileges on", error);
-    let query = "SELECT function FROM unnest($1::text[]) WITH ORDINALITY AS f(function, n)
-                  WHERE NOT has_function_privilege(function, 'EXECUTE') ORDER BY n";
-    let rows = client.query(query, &[&FUNCTIONS.as_slice()]).map_err(failed)?;
-    let missing = rows.iter().map(|row| column(row, 0)).collect::<std::result::Result<Vec<&str>, _>>();
-    let missing = missing.map_err(failed)?;
+    let query = "SELECT ARRAY(SELECT function FROM unnest($1::text[]) WITH ORDINALITY AS f(function, n)
+                               WHERE NOT has_function_privilege(function, 'EXECUTE') ORDER BY n)";
+    let row = client.query_typed(query, &[(&FUNCTIONS.as_slice(), Type::TEXT_ARRAY)]).map_err(failed)?;
+    let missing: Vec<&str> = column(&row, 0).map_err(failed)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -208,14 +224,6 @@ fn privileges_missing(functions: &[&str], role: &str, database: &str, in_recover
     }
     let message = format!("role {role} may not execute all functions that read the source server's files");
     Error::precondition(message).hint(hint)
-}
-
-/// Which names the server takes as text.
-fn encoding(client: &mut Client) -> Result<Encoding> {
-    let failed = |error| query_failed("cannot read the encoding of", error);
-    let row = client.query_one("SELECT current_setting('server_encoding')", &[]).map_err(failed)?;
-    let name: &str = column(&row, 0).map_err(failed)?;
-    Ok(if matches!(name, "UTF8" | "SQL_ASCII") { Encoding::Utf8 } else { Encoding::Other })
 }
 
 #[cfg(test)]

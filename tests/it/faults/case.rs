@@ -12,7 +12,7 @@ use pg_unfork::error::{ErrorKind, Result};
 use pg_unfork::format::ControlFile;
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::conninfo::{ConnInfo, Environment};
-use pg_unfork::io::{DataDirectory, DirectoryStore, Patience, SqlSource, StoppedSource, SyncMethod};
+use pg_unfork::io::{DataDirectory, DirectoryStore, Load, Patience, SqlSource, StoppedSource, SyncMethod};
 use pg_unfork::manifest::{ActionKind, Manifest};
 use pg_unfork::progress::Silent;
 
@@ -109,6 +109,7 @@ bgwriter_lru_maxpages = 0
         Ok(Box::new(SqlSource::connect(
             conninfo,
             Patience { timeout: Duration::from_secs(60), interrupt: Interrupt::new() },
+            Load::single(),
         )?))
     }
 
