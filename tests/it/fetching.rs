@@ -1,5 +1,6 @@
 //! What a sink sees of a live source: the same bytes in the same order, on one connection or many, whatever happens.
 
+use std::cell::RefCell;
 use std::fs;
 use std::time::Duration;
 
@@ -96,13 +97,13 @@ fn all_is_delivered_in_order_on_any_number_of_connections() {
     let relay = Relay::new(&[(&cluster, Fault::CutAfter(2_500_000))]);
     let user = cluster.sql("postgres", "SELECT current_user");
     let direct = cluster.conninfo("postgres", &user);
-    let mut sources = [
+    let sources = RefCell::new([
         connect(&direct, 1, None),
         connect(&direct, 4, None),
         connect(&direct, 3, Some("256M")),
         connect(&relay.conninfo(&user), 1, None),
         connect(&relay.conninfo(&user), 4, None),
-    ];
+    ]);
     let length = prop_oneof![
         4 => (0..4_u64).prop_map(|blocks| Some(blocks * 8192)),
         2 => (0..1_500_000_u64).prop_map(Some),
@@ -117,7 +118,7 @@ fn all_is_delivered_in_order_on_any_number_of_connections() {
     let outcome = TestRunner::new(config).run(&sorted, |asked| {
         let requests: Vec<_> = asked.iter().map(|(file, offset, length)| request(*file, *offset, *length)).collect();
         let expected = expected(&asked);
-        for source in &mut sources {
+        for source in sources.borrow_mut().iter_mut() {
             let mut notes = Notes::default();
             source.fetch(&requests, &mut notes).unwrap();
             prop_assert!(notes.delivered == expected, "{requests:?}");
