@@ -1,6 +1,6 @@
 //! Several readers of one log find what one finds, or say that they do not know.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pg_unfork::cluster::{WalFile, WalFiles};
 use pg_unfork::error::{Error, Result};
@@ -47,22 +47,22 @@ fn in_order(scan: &WalScan<'_>, start: Lsn, end: Lsn) -> Result<Found> {
 }
 
 fn in_parallel(scan: &WalScan<'_>, start: Lsn, end: Lsn, workers: usize) -> Option<Found> {
-    let told = Told(Cell::new(0));
+    let told = Told(AtomicU64::new(0));
     let (found, parts) = scan.in_parallel((start, end), workers, &told, Keep::default)?;
     assert!(parts.len() <= workers);
-    assert_eq!(told.0.get(), end.since(start), "bytes that progress was told of");
+    assert_eq!(told.0.load(Ordering::Relaxed), end.since(start), "bytes that progress was told of");
     let mut places: Vec<Place> = parts.into_iter().flat_map(|part| part.places).collect();
     places.sort_unstable();
     Some((found, places))
 }
 
 /// Adds up progress.
-struct Told(Cell<u64>);
+struct Told(AtomicU64);
 
 impl Progress for Told {
     fn begin(&self, _: Stage, _: Option<u64>) {}
     fn advance(&self, amount: u64) {
-        self.0.set(self.0.get() + amount);
+        self.0.fetch_add(amount, Ordering::Relaxed);
     }
     fn end(&self) {}
 }
