@@ -120,9 +120,12 @@ mod tests {
         batch.split(most).iter().map(|part| part.pieces.iter().map(place).collect()).collect()
     }
 
+    /// How many parts, requests, and what becomes of them.
+    type Case<'a> = (usize, &'a [(usize, u64)], &'a [&'a [usize]]);
+
     #[test]
     fn parts_have_whole_actions_and_about_as_many_bytes() {
-        let cases: [(usize, &[(usize, u64)], &[&[usize]]); 6] = [
+        let cases: [Case<'_>; 6] = [
             (2, &[], &[]),
             (2, &[(0, 4), (1, 4), (2, 4), (3, 4)], &[&[0, 1], &[2, 3]]),
             (1, &[(0, 4), (1, 4)], &[&[0, 1]]),
