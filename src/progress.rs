@@ -7,6 +7,8 @@ pub enum Stage {
     ScanWal,
     /// Listing a data directory; counted in files.
     List,
+    /// Comparing files of both sides; counted in bytes.
+    Compare,
     /// Copying from the source; counted in bytes.
     Copy,
     /// Making changes durable; counted in files.

@@ -3,6 +3,7 @@
 //! The traits here are implemented in [`crate::io`]; planning and applying see nothing else of
 //! the outside world.
 
+mod compare;
 mod inventory;
 pub mod rules;
 mod target;
@@ -12,6 +13,7 @@ use std::os::fd::BorrowedFd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use compare::{Comparison, DifferingBlocks, Likeness, LocalFiles};
 pub use inventory::{FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, Listing, both, contradiction};
 pub use target::{Durability, FileSystem, Log, NewFile, Owner, PatchFile, ReadAt, Syncing, TargetStore};
 
@@ -64,7 +66,7 @@ pub trait ClusterReader {
 }
 
 /// The cluster to change, as far as a plan looks at it.
-pub trait Target: ClusterReader + WalFiles {
+pub trait Target: ClusterReader + WalFiles + LocalFiles {
     /// Its data directory.
     fn directory(&self) -> LinkText;
 
@@ -226,6 +228,18 @@ pub trait Source: ClusterReader {
     /// # Errors
     /// When the file cannot be read.
     fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>>;
+
+    /// Compares files of the target with its own, one [`Likeness`] each, in their order. A live source's files may
+    /// change meanwhile: each block is compared as it is when its turn comes.
+    ///
+    /// # Errors
+    /// When the source cannot be reached. A file that cannot be read is [`Likeness::Different`].
+    fn compare(
+        &mut self,
+        files: &[Comparison],
+        target: &dyn LocalFiles,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Likeness>>;
 
     /// Delivers parts of files, in the order of `requests`.
     ///

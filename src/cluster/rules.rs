@@ -105,6 +105,18 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
+/// Where the server keeps the state of transactions in segments of pages (SLRUs), as far as a rewind reaches them.
+const PAGED_STATE: [&[u8]; 4] = [b"pg_xact", b"pg_commit_ts", b"pg_multixact/offsets", b"pg_multixact/members"];
+
+/// Whether a path is that of a segment of an SLRU: its pages are `BLCKSZ` bytes long, and WAL tells of every change.
+#[must_use]
+pub fn is_slru_segment(path: &ClusterPath) -> bool {
+    let hex = |name: &[u8]| name.iter().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b));
+    // Long names: from 17 on, where segments are numbered by 64 bits.
+    let is_segment = |name: &[u8]| matches!(name.len(), 4..=6 | 15) && hex(name);
+    PAGED_STATE.iter().any(|directory| path.below(directory).is_some_and(is_segment))
+}
+
 /// What a path in `pg_wal` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WalPath {
@@ -197,6 +209,27 @@ mod tests {
         }
         for path in ["pg_wal", "pg_tblspc/16400", "postgresql.conf", "log", "pg_stat_tmp", "based"] {
             assert!(!hides(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn segments_of_slrus() {
+        let is = |path: &str| is_slru_segment(&ClusterPath::new(path.as_bytes()).unwrap());
+        let segments = ["pg_xact/0000", "pg_xact/1000F", "pg_multixact/members/14078", "pg_commit_ts/000000000000001"];
+        for path in segments {
+            assert!(is(path), "{path}");
+        }
+        let others = [
+            "pg_xact",
+            "pg_xact/000",
+            "pg_xact/000g",
+            "pg_xact/a/0000",
+            "pg_multixact/0000",
+            "pg_subtrans/0000",
+            "0000",
+        ];
+        for path in others {
+            assert!(!is(path), "{path}");
         }
     }
 

@@ -8,11 +8,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
+use super::compare::compare;
 use super::postmaster::running_postmaster;
 use super::walk;
 use crate::cluster::{
-    ClusterReader, DirectoryId, FileEntry, Inventory, Listing, Position, Request, SMALL_FILE_LIMIT, Sink, Source,
-    SourceKind, Target, WalFile, WalFiles,
+    ClusterReader, Comparison, DirectoryId, FileEntry, FileKind, FileTime, Inventory, Likeness, Listing, LocalFiles,
+    Position, ReadAt, Request, SMALL_FILE_LIMIT, Sink, Source, SourceKind, Target, WalFile, WalFiles,
 };
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::Major;
@@ -260,6 +261,22 @@ impl WalFile for OpenFile {
     }
 }
 
+impl LocalFiles for DataDirectory {
+    fn read_file(&self, path: &ClusterPath) -> Result<Option<Box<dyn ReadAt>>> {
+        Ok(OpenFile::at(self.full(path))?.map(|file| -> Box<dyn ReadAt> { Box::new(file) }))
+    }
+}
+
+impl ReadAt for OpenFile {
+    fn length(&self) -> Result<u64> {
+        self.file.metadata().map(|metadata| metadata.len()).map_err(|error| unusable("look at", &self.path, error))
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        WalFile::read_at(self, buffer, offset)
+    }
+}
+
 /// A stopped data directory as the source.
 #[derive(Debug)]
 pub struct StoppedSource(DataDirectory);
@@ -318,9 +335,18 @@ impl Source for StoppedSource {
     fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>> {
         let Some(file) = OpenFile::at(self.0.full(path))? else { return Ok(None) };
         let mut bytes = vec![0; length as usize];
-        let got = file.read_at(&mut bytes, offset)?;
+        let got = WalFile::read_at(&file, &mut bytes, offset)?;
         bytes.truncate(got);
         Ok(Some(bytes))
+    }
+
+    fn compare(
+        &mut self,
+        files: &[Comparison],
+        target: &dyn LocalFiles,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Likeness>> {
+        Ok(compare(&self.0, target, files, progress))
     }
 
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod beneath;
+mod compare;
 pub mod conninfo;
 mod copy;
 mod data_directory;

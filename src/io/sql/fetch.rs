@@ -221,7 +221,7 @@ impl Session {
     }
 
     /// A path that is known to be text as such.
-    fn text<'p>(&self, path: &'p ClusterPath) -> Result<&'p str> {
+    pub(super) fn text<'p>(&self, path: &'p ClusterPath) -> Result<&'p str> {
         self.encoding
             .text(path.as_bytes())
             .ok_or_else(|| Error::failure(format!("{path} is no text for the source server")))
@@ -233,7 +233,7 @@ fn failed(trouble: Trouble) -> Error {
 }
 
 /// A position or length as the server takes it.
-fn position(path: &ClusterPath, bytes: u64) -> Result<i64> {
+pub(super) fn position(path: &ClusterPath, bytes: u64) -> Result<i64> {
     i64::try_from(bytes).map_err(|_| Error::failure(format!("byte {bytes} of {path} is beyond any file's end")))
 }
 
@@ -248,6 +248,6 @@ fn check_length(bytes: Option<&[u8]>, asked: u64) -> Result<()> {
 }
 
 /// The bytes in a column; `None` where it is NULL.
-fn bytes_of(row: &Row, index: usize) -> Result<Option<&[u8]>> {
+pub(super) fn bytes_of(row: &Row, index: usize) -> Result<Option<&[u8]>> {
     column(row, index).map_err(|trouble| query_failed("unexpected answer of", trouble))
 }

@@ -13,6 +13,7 @@ mod attempts;
 mod client;
 mod crew;
 mod desk;
+mod digests;
 mod fetch;
 mod ledger;
 mod listing;
@@ -28,7 +29,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{
-    ClusterReader, DirectoryId, FileEntry, Inventory, Position, Request, SMALL_FILE_LIMIT, Sink, Source, SourceKind,
+    ClusterReader, Comparison, DirectoryId, FileEntry, Inventory, Likeness, LocalFiles, Position, Request,
+    SMALL_FILE_LIMIT, Sink, Source, SourceKind,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Major;
@@ -324,6 +326,15 @@ impl Source for SqlSource {
 
     fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>> {
         self.patiently(|session, _| session.read_part(path, offset, length.into()))
+    }
+
+    fn compare(
+        &mut self,
+        files: &[Comparison],
+        target: &dyn LocalFiles,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Likeness>> {
+        digests::compare(self, files, target, progress)
     }
 
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {

@@ -4,8 +4,8 @@
 
 use pg_unfork::apply::{Actor, ApplyContext, ApplyOptions, BATCH_BYTES, Now, Outcome, apply};
 use pg_unfork::cluster::{
-    ClusterReader, DirectoryId, FileEntry, FileKind, Inventory, Position, Request, SMALL_FILE_LIMIT, Sink, Source,
-    SourceKind,
+    ClusterReader, Comparison, DirectoryId, FileEntry, FileKind, Inventory, Likeness, LocalFiles, Position, Request,
+    SMALL_FILE_LIMIT, Sink, Source, SourceKind,
 };
 use pg_unfork::error::{Error, ErrorKind, Result};
 use pg_unfork::format::{ControlFile, DbState, Major as Known};
@@ -97,6 +97,10 @@ impl Source for Liar {
 
     fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>> {
         self.inner.read_part(path, offset, length)
+    }
+
+    fn compare(&mut self, files: &[Comparison], _: &dyn LocalFiles, _: &dyn Progress) -> Result<Vec<Likeness>> {
+        Ok(vec![Likeness::Different; files.len()])
     }
 
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
