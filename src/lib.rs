@@ -60,6 +60,10 @@
 //! - Of the source's WAL only what replay reads is fetched: its line of history from the redo
 //!   position to its end. Segments before that stay as they are on the target; those that are on
 //!   no line of the source's history are removed even where the source has the same name.
+//! - Files that pg_rewind copies whole are compared first: with a stopped source byte by byte, with a live one by SHA-256
+//!   that the server computes. What is equal stays, and the plan says so in `kept`; of free space and visibility maps
+//!   and of the transactions' state only the blocks that differ are copied. [`plan`] says of which files of a live source
+//!   a copy that is as old as the plan will do.
 //! - Segments of the common history that only the target has are kept from the redo position on
 //!   (pg_rewind: from the checkpoint's record on), but never the one in which the fork lies
 //!   (pg_rewind keeps it): behind the fork it has what must not be replayed.
@@ -87,7 +91,7 @@
 //! (`openat2`), which follows no symlink beneath the roots that the target itself has.
 //!
 //! 1. Refuse: a server that runs, a manifest that [`manifest::validate`] rejects, a target that
-//!    moved at all or cannot be written, a source that moved more than it may, cannot be read, or
+//!    moved at all (what is kept because it is equal included) or cannot be written, a source that moved more than it may, cannot be read, or
 //!    has no restart point late enough for where replay on the target begins (the planned address
 //!    may lead to another server by now).
 //! 2. Seal: plan, control file and journal are begun in the state directory `.pg_unfork`, then the control

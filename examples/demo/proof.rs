@@ -80,7 +80,8 @@ pub(crate) struct Comparison {
 /// was, for what the plan keeps.
 pub(crate) fn compare(pair: &Pair, manifest: &Manifest, before: &Tree) -> Result<Comparison> {
     let (expected, after) = (expected(), read(&pair.target)?);
-    let kept: BTreeMap<_, _> = manifest.kept.iter().map(|kept| (kept.path.to_string(), kept.reason)).collect();
+    let kept: BTreeMap<_, _> =
+        manifest.kept.iter().map(|kept| (kept.path.to_string(), why_kept(kept.reason))).collect();
     let mut found = Comparison::default();
     let paths: BTreeSet<&String> = expected.keys().chain(after.keys()).collect();
     for path in paths {
@@ -99,8 +100,8 @@ pub(crate) fn compare(pair: &Pair, manifest: &Manifest, before: &Tree) -> Result
             STATE_DIRECTORY => found.exceptions.push(format!("{path}: the record of the apply")),
             _ if path.starts_with(&format!("{STATE_DIRECTORY}/")) => {}
             _ => match kept.get(path) {
-                Some(reason) if path.starts_with("pg_wal/") && ours == before.get(path) => {
-                    found.exceptions.push(format!("{path}: {}", why_kept(*reason)));
+                Some(Some(why)) if path.starts_with("pg_wal/") && ours == before.get(path) => {
+                    found.exceptions.push(format!("{path}: {why}"));
                 }
                 _ => found.wrong.push(format!("{path}: {} instead of {}", text(ours), text(stock))),
             },
@@ -114,13 +115,14 @@ fn text(what: Option<&String>) -> &str {
     what.map_or("nothing", String::as_str)
 }
 
-/// Why a path of `pg_wal` differs, for people.
-fn why_kept(reason: KeptReason) -> &'static str {
+/// Why a path of `pg_wal` differs, for people; none where it must not.
+fn why_kept(reason: KeptReason) -> Option<&'static str> {
     match reason {
-        KeptReason::OnlyCopyOfCommonWal => "kept, replay needs it and only the target has it",
-        KeptReason::BeforeReplay => "left as it was, it lies before replay begins",
-        KeptReason::NotReplayed => "not fetched, replay does not read it",
-        KeptReason::StatusOfUnfetchedWal => "not fetched, its segment is not either",
+        KeptReason::OnlyCopyOfCommonWal => Some("kept, replay needs it and only the target has it"),
+        KeptReason::BeforeReplay => Some("left as it was, it lies before replay begins"),
+        KeptReason::NotReplayed => Some("not fetched, replay does not read it"),
+        KeptReason::StatusOfUnfetchedWal => Some("not fetched, its segment is not either"),
+        KeptReason::EqualBytes | KeptReason::EqualDigests => None,
     }
 }
 

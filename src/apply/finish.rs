@@ -164,7 +164,7 @@ fn whole_records(context: &ApplyContext<'_>, end: &End) -> Result<Lsn> {
 }
 
 /// Keeps what is in the way of files that no action is about, and remembers where there was nothing.
-fn protect(context: &mut ApplyContext<'_>, journal: &mut Journal, paths: &[ClusterPath]) -> Result<()> {
+pub(super) fn protect(context: &mut ApplyContext<'_>, journal: &mut Journal, paths: &[ClusterPath]) -> Result<()> {
     if !context.options.undo {
         return Ok(());
     }

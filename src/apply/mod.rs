@@ -17,6 +17,7 @@ mod history;
 mod images;
 mod journal;
 mod kept;
+mod rewritten;
 mod roots;
 mod seal;
 mod space;
@@ -336,12 +337,13 @@ fn not_needed(context: &mut ApplyContext<'_>) -> Result<Outcome> {
 /// Everything after the seal; `again` says that an earlier run may have done some of it.
 fn execute(context: &mut ApplyContext<'_>, journal: &mut Journal, again: bool) -> Result<Outcome> {
     let images = if context.options.undo { Some(Images::resume(context.store, journal.journal())?) } else { None };
+    let again_copied = if again { rewritten::copy_rewritten(context, journal)? } else { 0 };
     context.progress.begin(Stage::Copy, Some(context.manifest.totals.bytes));
     let mut units = context.units(journal, images);
     let phases = [Phase::Wal, Phase::Create, Phase::Copy, Phase::Truncate, Phase::Remove];
     let checked = if again { units.redo_rewritten() } else { Ok(()) };
     let done = checked.and_then(|()| phases.into_iter().try_for_each(|phase| units.phase(phase)));
-    let (mut bytes, left) = (units.bytes, units.left);
+    let (mut bytes, left) = (units.bytes + again_copied, units.left);
     let finished = done.and_then(|()| finish::finish(context, journal, &mut bytes));
     if finished.is_err() {
         context.progress.end();

@@ -59,6 +59,12 @@ pub(super) fn check_target(
             moved.push(format!("{}: {difference}", action.path));
         }
     }
+    for kept in &manifest.kept {
+        let Some(before) = &kept.before else { continue };
+        if let Some(difference) = file_difference(Some(before), store.entry(&kept.path)?.as_ref()) {
+            moved.push(format!("{}: {difference}", kept.path));
+        }
+    }
     all_as_planned("target", moved)
 }
 
@@ -89,10 +95,12 @@ pub(super) fn check_source(manifest: &Manifest, source: &mut dyn Source) -> Resu
         &hex(&Sha256::digest(control.as_bytes())),
     )?;
     let mut moved = Vec::new();
-    for action in manifest.actions.iter().filter(|action| action.source.is_some()) {
-        let found = source.entry(&action.path)?;
-        if let Some(difference) = file_difference(action.source.as_ref(), found.as_ref()) {
-            moved.push(format!("{}: {difference}", action.path));
+    let copied = manifest.actions.iter().map(|action| (&action.path, &action.source));
+    let equal = manifest.kept.iter().map(|kept| (&kept.path, &kept.source));
+    for (path, planned) in copied.chain(equal).filter(|(_, planned)| planned.is_some()) {
+        let found = source.entry(path)?;
+        if let Some(difference) = file_difference(planned.as_ref(), found.as_ref()) {
+            moved.push(format!("{path}: {difference}"));
         }
     }
     all_as_planned("source", moved)
@@ -237,7 +245,7 @@ fn is_directory(state: &PathState) -> bool {
 }
 
 /// How a regular file differs from the planned one.
-fn file_difference(planned: Option<&PathState>, found: Option<&FileEntry>) -> Option<String> {
+pub(super) fn file_difference(planned: Option<&PathState>, found: Option<&FileEntry>) -> Option<String> {
     let planned = planned?;
     let Some(FileKind::File { size, modified }) = found.map(|entry| &entry.kind) else {
         return Some("is no regular file any more".to_owned());

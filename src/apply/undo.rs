@@ -154,12 +154,13 @@ fn begin(context: &mut UndoContext<'_>, state: &State) -> Result<Journal> {
 }
 
 /// What must be presumed of the last steps where the journal does not tell: what they write was not there before, else
-/// the plan would have an action for it. A `backup_label` that stays would lead recovery astray.
+/// the plan would have an action for it, or say that it is kept. A `backup_label` that stays would lead recovery astray.
 fn presumed(manifest: &Manifest) -> Result<Journal> {
     let mut journal = Journal::default();
     for path in last_paths(manifest)? {
         if manifest.actions.iter().all(|action| action.path != path) {
-            journal.extras.insert(path.as_bytes().to_vec(), false);
+            let existed = manifest.kept.iter().any(|kept| kept.path == path);
+            journal.extras.insert(path.as_bytes().to_vec(), existed);
         }
     }
     Ok(journal)

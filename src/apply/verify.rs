@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use super::expected::{Expected, Settings, control_problems, expected, label_problem, settings_problem, stretches};
 use super::finish::{last_segments, recovery_line};
 use super::journal::{Copied, Journal, pieces};
+use super::stale::file_difference;
 use super::state::{Condition, State};
 use super::units::numbered;
 use super::{check_manifest, check_no_server};
@@ -16,7 +17,7 @@ use crate::cluster::{FileKind, ReadAt, SourceKind, Target, TargetStore, WalFiles
 use crate::error::{Context, Error, Result};
 use crate::format::wal::{Start, WalFormat};
 use crate::format::{ControlFile, page_checksum};
-use crate::manifest::{Action, ActionKind, Manifest};
+use crate::manifest::{Action, ActionKind, Kept, Manifest};
 use crate::plan::{WalScan, read_control_file};
 use crate::progress::{Progress, Stage};
 use crate::types::{ClusterPath, RelFilePaths, SegmentNumber};
@@ -164,6 +165,12 @@ impl Verifier<'_> {
             }
             self.found.paths += 1;
         }
+        for kept in self.manifest.kept.iter().filter(|kept| kept.before.is_some() && !last.contains_key(&kept.path)) {
+            if let Err(error) = self.kept(kept) {
+                self.unreadable(&kept.path, &error);
+            }
+            self.found.paths += 1;
+        }
         for (path, last) in last {
             if let Err(error) = self.last_step(&path, last, control) {
                 self.unreadable(&path, &error);
@@ -245,6 +252,15 @@ impl Verifier<'_> {
                 Ok(())
             }
         })
+    }
+
+    /// What was left because it was proven to be equal must be what it was.
+    fn kept(&mut self, kept: &Kept) -> Result<()> {
+        let found = self.store.entry(&kept.path)?;
+        if let Some(difference) = file_difference(kept.before.as_ref(), found.as_ref()) {
+            self.differs(&kept.path, || format!("was left as it was, and {difference}"));
+        }
+        Ok(())
     }
 
     /// Whether what is at the path is of the kind and size that it must be.

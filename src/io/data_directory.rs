@@ -12,8 +12,8 @@ use super::compare::compare;
 use super::postmaster::running_postmaster;
 use super::walk;
 use crate::cluster::{
-    ClusterReader, Comparison, DirectoryId, FileEntry, FileKind, FileTime, Inventory, Likeness, Listing, LocalFiles,
-    Position, ReadAt, Request, SMALL_FILE_LIMIT, Sink, Source, SourceKind, Target, WalFile, WalFiles,
+    ClusterReader, Comparison, DirectoryId, FileEntry, Inventory, Likeness, Listing, LocalFiles, Position, ReadAt,
+    Request, SMALL_FILE_LIMIT, Sink, Source, SourceKind, Target, WalFile, WalFiles,
 };
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::Major;

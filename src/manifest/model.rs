@@ -109,8 +109,8 @@ pub enum ActionKind {
     CreateSymlink,
     /// The source's file replaces the target's, or is new: all of it, to its end as it is then.
     CopyFile,
-    /// A relation file: `blocks` are copied, a tail that only the source has is copied, one that
-    /// only the target has is cut off (in phase `truncate`).
+    /// A file that consists of blocks (a relation's, a part of the transactions' state): `blocks` are copied, a tail
+    /// that only the source has is copied, one that only the target has is cut off (in phase `truncate`).
     Patch,
     /// The file, symlink or directory is removed.
     Remove,
@@ -142,12 +142,14 @@ pub enum Phase {
 pub enum Reason {
     /// The target changed the blocks after the fork.
     ChangedOnTarget,
-    /// The relation's file is longer on the source.
+    /// The file is longer on the source.
     LongerOnSource,
-    /// The relation's file is longer on the target.
+    /// The file is longer on the target.
     LongerOnTarget,
     /// Both have it; it is no relation's main fork, so WAL cannot tell what changed in it.
     NotARelation,
+    /// Both have it, and it consists of blocks; those that differ are copied.
+    BlocksDiffer,
     /// Only the source has it.
     OnlyOnSource,
     /// Only the target has it.
@@ -182,10 +184,16 @@ pub struct PathState {
 /// A path that stock pg_rewind would have changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Kept {
+    /// The target's file, where it must not move before the apply; none where that does not matter.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub before: Option<PathState>,
     /// The path.
     pub path: ClusterPath,
     /// Why it stays as it is, or is not fetched.
     pub reason: KeptReason,
+    /// The source's file, where it was compared with the target's; a stopped source's must not move.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<PathState>,
 }
 
 /// Why a path that stock pg_rewind would change is left alone.
@@ -200,6 +208,11 @@ pub enum KeptReason {
     NotReplayed,
     /// The status belongs to a segment that is not fetched.
     StatusOfUnfetchedWal,
+    /// Both have the same file: all of its bytes were compared, or it has none.
+    EqualBytes,
+    /// Both had the same file when the plan was made: the source's server computed a SHA-256 of each of its pieces,
+    /// and so did the plan.
+    EqualDigests,
 }
 
 /// A rule for a value that only an apply can know.
@@ -358,6 +371,8 @@ pub enum WalPlace {
     Source,
     /// On the target alone, where it stays.
     Target,
+    /// On both, with the same bytes: the target's stays.
+    Both,
     /// On neither: the server needs a `restore_command` or the source's slot to have it.
     Missing,
 }

@@ -82,6 +82,9 @@ fn check_actions(manifest: &Manifest, problems: &mut Vec<String>) {
         }
         previous = Some(place);
     }
+    for kept in manifest.kept.iter().filter(|kept| paths.contains(&kept.path)).take(SHOWN) {
+        problems.push(format!("{}: has an action, and is kept", kept.path));
+    }
 }
 
 fn check_action(action: &Action, block_size: u64) -> Result<(), &'static str> {

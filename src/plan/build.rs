@@ -3,14 +3,14 @@
 use std::error::Error as _;
 
 use crate::cluster::rules::{WalPath, wal_path};
-use crate::cluster::{Inventory, Position, Source, Target, both, contradiction, shared_directory};
+use crate::cluster::{Inventory, Position, Source, SourceKind, Target, both, contradiction, shared_directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{ControlFile, DbState};
 use crate::manifest::{
-    Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded, Divergence as ForkPoint,
-    FORMAT_VERSION, Kept, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, SourceSide, TargetSide, Tool,
-    Totals, Verdict, WalFetch, WalPlace, WalPlan, WalRange, validate,
+    Action, Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded,
+    Divergence as ForkPoint, FORMAT_VERSION, Kept, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, SourceSide,
+    TargetSide, Tool, Totals, Verdict, WalFetch, WalPlace, WalPlan, WalRange, validate,
 };
 use crate::progress::Progress;
 use crate::types::{ClusterPath, Lsn, RelFilePaths, TimelineHistory, TimelineId};
@@ -19,6 +19,7 @@ use super::changed_blocks::ChangedBlocks;
 use super::checks::{self, Preconditions, check};
 use super::decide::{Decision, DecisionContext, decide};
 use super::divergence::{Divergence, common_ancestor};
+use super::equal_files::{Candidates, Settled, leave_equal, note_equal_wal};
 use super::facts::{Cluster, control_facts, read_control_file, read_history};
 use super::read_wal::{Extent, read_wal};
 use super::same_timeline::OneTimeline;
@@ -193,9 +194,14 @@ impl Planner<'_> {
         let label = self.label(&fork.checkpoint);
         let wal = self.wal_needs(&fork, label.start, &source_files);
         let context = DecisionContext { relations: &self.relation_paths(), changed: &changed, wal: &wal };
-        let (actions, kept) = decide_all(&source_files, &target_files, &context)?;
-        let wal_plan = self.wal_plan(&fork, &wal, &target_files);
+        let (actions, mut kept) = decide_all(&source_files, &target_files, &context)?;
+        let Settled { actions, equal, compared } = self.leave_equal(actions, source_end)?;
+        let source_end = if compared { self.end_after_comparing(source_end)? } else { source_end };
+        let mut wal_plan = self.wal_plan(&fork, &wal, &target_files);
+        note_equal_wal(&mut wal_plan.segments, &equal);
         self.check_wal(&wal_plan);
+        kept.extend(equal);
+        kept.sort_by(|a, b| a.path.cmp(&b.path));
         let mut manifest = self.manifest(Verdict::Rewind, Some(target_end))?;
         let block_size = self.target_facts.control.geometry().block_size;
         manifest.totals = Totals::of(&actions, block_size);
@@ -229,12 +235,30 @@ impl Planner<'_> {
                 .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"));
         }
         let position = self.source.position()?;
-        match end_of_source(&self.source_facts.control, position) {
-            Some((end, _)) => Ok(end),
-            None => {
-                Err(Error::precondition("the source changes its role just now").hint("plan again when it has settled"))
-            }
+        end_of_source(&self.source_facts.control, position).map(|(end, _)| end).ok_or_else(changing_role)
+    }
+
+    /// Takes out of the actions what both sides have already.
+    fn leave_equal(&mut self, actions: Vec<Action>, source_end: Lsn) -> Result<Settled> {
+        let geometry = self.target_facts.control.geometry();
+        let candidates = Candidates {
+            relations: &self.relation_paths(),
+            block_size: geometry.block_size,
+            segment_size: geometry.wal_segment_size,
+            source_end,
+            kind: self.source.kind(),
+        };
+        leave_equal(actions, &candidates, &*self.target, self.source, self.progress)
+    }
+
+    /// What was equal holds nothing from behind this position: an apply must not end before it.
+    fn end_after_comparing(&mut self, before: Lsn) -> Result<Lsn> {
+        if self.source.kind() == SourceKind::StoppedDirectory {
+            return Ok(before);
         }
+        let control = read_control_file(self.source, "source")?;
+        let now = end_of_source(&control, self.source.position()?).ok_or_else(changing_role)?.0;
+        Ok(now.max(before))
     }
 
     /// Replay must reach the fork, and begin somewhere.
@@ -429,17 +453,21 @@ pub fn end_of_source(control: &ControlFile, position: Option<Position>) -> Optio
     }
 }
 
+fn changing_role() -> Error {
+    Error::precondition("the source changes its role just now").hint("plan again when it has settled")
+}
+
 /// Decides on every path of both sides.
 fn decide_all(
     source: &Inventory,
     target: &Inventory,
     context: &DecisionContext<'_>,
-) -> Result<(Vec<crate::manifest::Action>, Vec<Kept>)> {
+) -> Result<(Vec<Action>, Vec<Kept>)> {
     let (mut actions, mut kept, mut contradictions) = (Vec::new(), Vec::new(), Vec::new());
     for (path, ours, theirs) in both(target, source) {
         match decide(&path, ours.as_ref(), theirs.as_ref(), context) {
             Ok(Decision::Nothing) => {}
-            Ok(Decision::Keep(reason)) => kept.push(Kept { path, reason }),
+            Ok(Decision::Keep(reason)) => kept.push(Kept { before: None, path, reason, source: None }),
             Ok(Decision::Act(action)) => actions.push(*action),
             Err(error) => contradictions.push(error.to_string()),
         }

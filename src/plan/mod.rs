@@ -3,7 +3,31 @@
 //! `facts` collects; `checks`, `divergence`, `decide` and `wal_files` are pure functions over what
 //! was collected; `scan` drives the WAL reader over the target's segments, `parallel_scan` several readers;
 //! `read_wal` does so with visitors (`changed_blocks`, `discarded`); `same_timeline` does not take equal histories for an answer;
-//! `build` puts the manifest together.
+//! `equal_files` takes out what need not be copied; `build` puts the manifest together.
+//!
+//! # A live source's files that are equal
+//!
+//! A live source is compared as it is while the plan is made, and goes on working until the apply. What is equal then is
+//! what a copy at that moment would have brought; so the question is for which files a copy that is so much older than
+//! the end of the apply will do. Replay begins before the fork, at or before the redo position of the source's last
+//! checkpoint before the comparison, and the target is not consistent before it has come to the end that the source
+//! has at the end of the apply. (That end is at least the one that the source has after the comparison: the plan notes
+//! it, so that no server that lags behind can stand in for it.) What the source changes after a comparison is in the
+//! WAL between, if WAL tells of it at all:
+//!
+//! - Segments of SLRUs (`pg_xact`, `pg_multixact`, `pg_commit_ts`): pages are zeroed, bits and members are set, and
+//!   segments are truncated by records that are replayed whatever the page holds. Each page stands for itself.
+//!   `pg_subtrans`, `pg_notify` and `pg_serial` are never copied.
+//! - Visibility maps: bits are set by records; they are cleared by the replay of what happens to the heap's page,
+//!   unconditionally. Pages torn by the read are repaired as those of relations are, by full page images.
+//! - Free space maps: WAL does not tell of them, and the server bears with any content, of each page on its own: it
+//!   corrects what turns out to be wrong. Stock pg_rewind copies them from a working server, too.
+//! - `pg_filenode.map`: records hold the whole map. `_init` forks: their pages are logged whole when they are made.
+//!   Prepared transactions, replication origins and the files of logical decoding: made or made good by records.
+//! - Timeline histories never change. WAL segments do not either, once the source's WAL has come to their end; others
+//!   are copied. Their archive status changes, and WAL does not tell: it is copied.
+//! - What is left are files of people and programs: settings, certificates, logs. Those that were equal stay as they
+//!   were in both when the plan was made, whatever the source's become.
 
 mod build;
 mod changed_blocks;
@@ -11,6 +35,7 @@ mod checks;
 mod decide;
 mod discarded;
 mod divergence;
+mod equal_files;
 mod facts;
 mod parallel_scan;
 mod read_wal;

@@ -130,6 +130,7 @@ fn reason(reason: Reason) -> &'static str {
         Reason::LongerOnSource => "longer on the source",
         Reason::LongerOnTarget => "longer on the target",
         Reason::NotARelation => "not covered by WAL, so copied whole",
+        Reason::BlocksDiffer => "not covered by WAL, so compared by block",
         Reason::OnlyOnSource => "only on the source",
         Reason::OnlyOnTarget => "only on the target",
         Reason::Excluded => "of no use to another server",
@@ -147,7 +148,7 @@ fn copies(text: &mut String, manifest: &Manifest) {
         bytes(totals.bytes),
         count(totals.files_copied, "whole file", "whole files"),
         count(totals.blocks, "block", "blocks"),
-        count(totals.files_patched, "relation file", "relation files"),
+        count(totals.files_patched, "file", "files"),
     );
     row(text, "copy", &content);
     let copied = |a: &&Action| matches!(a.kind, ActionKind::CopyFile | ActionKind::Patch);
@@ -171,18 +172,26 @@ fn removals(text: &mut String, manifest: &Manifest) {
 }
 
 fn kept(text: &mut String, manifest: &Manifest) {
-    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut sums: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for kept in &manifest.kept {
         let why = match kept.reason {
             KeptReason::OnlyCopyOfCommonWal => "of WAL that replay needs and only the target has: kept",
             KeptReason::BeforeReplay => "of WAL from before replay begins: not touched",
             KeptReason::NotReplayed => "of WAL that replay does not read: not fetched",
             KeptReason::StatusOfUnfetchedWal => "with the archive status of such WAL: not fetched",
+            KeptReason::EqualBytes => "that are the same on both sides, byte by byte: not copied",
+            KeptReason::EqualDigests => "that are the same on both sides, by SHA-256: not copied",
         };
-        *sums.entry(why).or_default() += 1;
+        let (number, total) = sums.entry(why).or_default();
+        *number += 1;
+        *total = u64::saturating_add(*total, size(&kept.source));
     }
-    for (index, (why, number)) in sums.into_iter().enumerate() {
-        row(text, if index == 0 { "leave" } else { "" }, &format!("{} {why}", count(number, "file", "files")));
+    for (index, (why, (number, total))) in sums.into_iter().enumerate() {
+        let mut content = format!("{} {why}", count(number, "file", "files"));
+        if total > 0 {
+            let _ = write!(content, " ({})", bytes(total));
+        }
+        row(text, if index == 0 { "leave" } else { "" }, &content);
     }
 }
 
@@ -190,6 +199,9 @@ fn last_steps(text: &mut String, manifest: &Manifest) {
     if let Some(wal) = &manifest.wal {
         let at = |place| wal.segments.iter().filter(|segment| segment.place == place).count() as u64;
         let mut content = format!("replay reads {}", count(wal.segments.len() as u64, "segment", "segments"));
+        if at(WalPlace::Both) > 0 {
+            let _ = write!(content, ", {} of them the same on both sides", at(WalPlace::Both));
+        }
         if at(WalPlace::Target) > 0 {
             let _ = write!(content, ", {} of them on the target only", at(WalPlace::Target));
         }

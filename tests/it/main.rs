@@ -12,6 +12,7 @@
 
 mod commands;
 mod control_file;
+mod equal_files;
 mod faults;
 mod fetching;
 mod fuzz_seeds;

@@ -11,7 +11,6 @@ use sha2::{Digest, Sha256};
 
 use super::SqlSource;
 use super::fetch::{bytes_of, position};
-use super::pieces::PIECE;
 use super::session::Session;
 use super::trouble::{column, query_failed};
 use crate::cluster::{Comparison, DifferingBlocks, Likeness, LocalFiles, ReadAt};
@@ -30,6 +29,8 @@ const DIGESTS: &str = "
       FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[])
            WITH ORDINALITY AS stretch (path, start, stop, step, n)";
 
+/// The most bytes that are read and hashed as one.
+const PIECE: u64 = 1 << 20;
 /// Bytes in a digest.
 const DIGEST: usize = 32;
 /// The beginning of a file that is compared before the rest. In bytes.

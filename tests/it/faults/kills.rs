@@ -31,7 +31,7 @@ fn start_apply(plan: &Plan) -> Child {
 
 /// Kills an apply as soon as the target is sealed.
 #[track_caller]
-pub(super) fn kill_sealed(plan: &Plan, target: &Cluster) {
+pub(crate) fn kill_sealed(plan: &Plan, target: &Cluster) {
     let mut apply = start_apply(plan);
     while !is_sealed(target) {
         assert_eq!(apply.try_wait().unwrap(), None, "apply ended before it was seen sealing");

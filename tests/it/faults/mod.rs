@@ -10,11 +10,13 @@ mod power;
 mod undoing;
 mod verifying;
 
+pub(crate) use kills::kill_sealed;
+
 use crate::support::cluster::Cluster;
 use crate::support::outcome::Outcome;
 use crate::support::tool::pg_unfork;
 
 /// Runs a command on the target.
-fn on(target: &Cluster, command: &str) -> Outcome {
+pub(crate) fn on(target: &Cluster, command: &str) -> Outcome {
     Outcome::of(pg_unfork(&[command, "-D"]).arg(target.data()))
 }

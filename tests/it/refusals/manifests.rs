@@ -131,6 +131,7 @@ fn words() {
             edit("format, no number", |d| d["format_version"] = json!("one"), "has format \"one\""),
             edit("format, type", |d| d["format_version"] = json!(1), "expected a string"),
             edit("kind", |d| action(d, "remove")["kind"] = json!("destroy"), "unknown variant `destroy`"),
+            edit("kept, too", kept_too, "has an action, and is kept"),
             edit("phase", |d| action(d, "remove")["phase"] = json!("later"), "unknown variant `later`"),
             edit("rule", |d| d["backup_label"]["start_time"]["rule"] = json!("then"), "unknown variant `then`"),
             edit(
@@ -232,6 +233,12 @@ fn paths() {
 }
 
 /// Block ranges and sizes that cannot be, and actions out of place.
+/// Keeps a file that is patched.
+fn kept_too(d: &mut Value) {
+    let path = patch(d)["path"].clone();
+    d["kept"].as_array_mut().unwrap().push(json!({"path": path, "reason": "equal_bytes"}));
+}
+
 #[test]
 fn numbers() {
     let blocks = |blocks: Value| move |d: &mut Value| patch(d)["blocks"] = blocks.clone();

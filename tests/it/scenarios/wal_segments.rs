@@ -278,6 +278,17 @@ fn redo_far_behind(major: Major, from: From) {
     let checkpoint = &plan["checkpoint"];
     assert!(lsn(&checkpoint["lsn"]).get() - lsn(&checkpoint["redo"]).get() > 3 << 20, "{checkpoint}");
     assert_eq!(plan["backup_label"]["start"], checkpoint["redo"]);
+    // Both have the segments from there to the fork: none of those is fetched.
+    let segments = plan["wal"]["segments"].as_array().unwrap().iter();
+    let both: Vec<_> = segments.filter(|segment| segment["where"] == "both").collect();
+    let equal = ["equal_bytes", "equal_digests"].map(|reason| paths(&plan, "kept", reason));
+    let equal: Vec<&str> = equal.concat();
+    assert!(both.len() >= 3, "{:#}", plan["wal"]);
+    for segment in both {
+        let path = format!("pg_wal/{}", segment["file"].as_str().unwrap());
+        assert!(equal.contains(&path.as_str()), "{path}");
+        assert!(plan["actions"].as_array().unwrap().iter().all(|action| action["path"] != path), "{path}");
+    }
     pair.assert_lives(from);
 }
 

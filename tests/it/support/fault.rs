@@ -5,8 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use pg_unfork::cluster::{
-    ClusterReader, DirectoryId, Durability, FileEntry, FileSystem, FileTime, Inventory, Log, NewFile, Owner, PatchFile,
-    Position, ReadAt, Request, Sink, Source, SourceKind, TargetStore,
+    ClusterReader, Comparison, DirectoryId, Durability, FileEntry, FileSystem, FileTime, Inventory, Likeness,
+    LocalFiles, Log, NewFile, Owner, PatchFile, Position, ReadAt, Request, Sink, Source, SourceKind, TargetStore,
 };
 use pg_unfork::error::{Error, Result};
 use pg_unfork::progress::Progress;
@@ -132,6 +132,15 @@ impl Source for TrappedSource {
     fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>> {
         self.trap.whole()?;
         self.inner.read_part(path, offset, length)
+    }
+    fn compare(
+        &mut self,
+        files: &[Comparison],
+        target: &dyn LocalFiles,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Likeness>> {
+        self.trap.whole()?;
+        self.inner.compare(files, target, progress)
     }
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
         self.inner.fetch(requests, &mut TrappedSink { inner: sink, trap: self.trap.clone() })
