@@ -112,6 +112,7 @@ pub fn verify(context: VerifyContext<'_>) -> Result<Verification> {
         relations: RelFilePaths::new(control.facts().major.number(), header.catalog_version),
         live: manifest.source.kind == SourceKind::LiveServer,
         buffer: vec![0; usize::try_from(CHUNK).unwrap_or_default()],
+        last_wal_differs: false,
         found: Verification { undo: state.header.undo, ..Verification::default() },
     };
     if control.settings().data_checksums == 1 {
@@ -148,6 +149,8 @@ struct Verifier<'a> {
     relations: RelFilePaths,
     live: bool,
     buffer: Vec<u8>,
+    /// Whether a segment of the last WAL is not there, or not as long as it must be.
+    last_wal_differs: bool,
     found: Verification,
 }
 
@@ -172,9 +175,11 @@ impl Verifier<'_> {
             self.found.paths += 1;
         }
         for (path, last) in last {
+            let so_far = self.found.differences.count;
             if let Err(error) = self.last_step(&path, last, control) {
                 self.unreadable(&path, &error);
             }
+            self.last_wal_differs |= last == Final::Segment && self.found.differences.count > so_far;
             self.found.paths += 1;
         }
         Ok(())
@@ -182,7 +187,9 @@ impl Verifier<'_> {
 
     /// The WAL that a live source wrote meanwhile: its records have checksums of their own.
     fn last_wal(&mut self, files: &dyn WalFiles, control: &ControlFile) {
-        let Some(wal) = self.manifest.wal.as_ref().filter(|_| self.live) else { return };
+        let Some(wal) = self.manifest.wal.as_ref().filter(|_| self.live && !self.last_wal_differs) else {
+            return;
+        };
         let (format, end) = (WalFormat::of(control), control.min_recovery_point());
         let size = format.geometry.wal_segment_size;
         let start = SegmentNumber::of(wal.fetch.from, size).start(size);
