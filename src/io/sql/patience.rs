@@ -26,7 +26,7 @@ pub struct Patience {
 
 impl Patience {
     /// How long one answer may take: time is left for another connection. An answer has at most 256 KiB
-    /// of a file.
+    /// of a file, or is about a few mebibytes of files.
     pub(super) fn silence(&self) -> Duration {
         if self.timeout.is_zero() { SILENCE } else { self.timeout / 2 }
     }

@@ -247,7 +247,8 @@ fn recycle_wal(cluster: &Cluster) {
     }
 }
 
-/// The source recycles WAL that replay on the target needs: the plan is stale, and says which segment is gone.
+/// The source recycles WAL that replay on the target needs and the target does not have: the plan is stale, and says
+/// which segment is gone.
 fn wal_recycled(major: Major, _: From) {
     let pair = Pair::simple(major, |builder| builder);
     let source = &pair.source;
@@ -256,6 +257,7 @@ fn wal_recycled(major: Major, _: From) {
         .as_array()
         .unwrap()
         .iter()
+        .filter(|segment| segment["where"] == "source")
         .map(|segment| segment["file"].as_str().unwrap().to_owned())
         .filter(|file| source.path("pg_wal").join(file).exists())
         .collect();
