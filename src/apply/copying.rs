@@ -84,12 +84,14 @@ impl<'m> Units<'m> {
     /// Copies one batch; gives what came of its parts, and of protecting the next one.
     fn copy_and_protect(&mut self, ready: Batch<'_>, next: &Batch<'_>) -> Result<(Vec<Written>, Result<()>)> {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-        let parts = ready.split(if self.handles().is_some() { threads } else { 1 });
+        // Drafts are told apart by the actions' numbers.
+        let can = self.handles().is_some() && ready.pieces.iter().all(|piece| piece.number.is_some());
+        let parts = ready.split(if can { threads } else { 1 });
         let (manifest, progress, interrupt) = (self.manifest, self.progress, self.interrupt);
         let (live, undo) = (self.source.kind() == SourceKind::LiveServer, self.images.is_some());
         let jobs = parts.iter().map(|batch| Job { manifest, batch, live, undo, progress, interrupt });
         let handles: Option<Vec<Handles>> = parts.iter().map(|_| self.handles()).collect();
-        match handles {
+        match handles.filter(|_| can) {
             Some(handles) => self.copy_in_threads(jobs.zip(handles).collect(), next),
             None => {
                 let written = jobs.map(|job| job.run(self.store, self.source)).collect();

@@ -235,6 +235,31 @@ fn files_that_somebody_rewrote_meanwhile() {
     assert_eq!(tree::diff(&before, &Tree::of(&target), &other), [""; 0]);
 }
 
+/// The same with files that take a while to copy.
+#[test]
+fn large_files_that_somebody_rewrote_meanwhile() {
+    let Pair { source, target } = Pair::shared(Major(16)).copy();
+    let names = ["a", "b", "c"];
+    for name in names {
+        for cluster in [&source, &target] {
+            fs::write(cluster.path(name), name.repeat(5 << 20)).unwrap();
+        }
+    }
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    kill_sealed(&plan, &target);
+    for name in names {
+        fs::write(target.path(name), "rewritten").unwrap();
+    }
+    let _ = plan.apply(&[]).success();
+    for name in names {
+        assert!(fs::read(target.path(name)).unwrap() == fs::read(source.path(name)).unwrap(), "{name}");
+    }
+    let _ = on(&target, "undo").success();
+    for name in names {
+        assert_eq!(fs::read_to_string(target.path(name)).unwrap(), "rewritten");
+    }
+}
+
 /// What was kept goes with `clean`, and with it the way back; WAL that was never archived goes only by force.
 #[test]
 fn cleaning() {
