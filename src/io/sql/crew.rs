@@ -93,7 +93,10 @@ impl Helper {
                 }
                 continue;
             };
-            match serve(&self.desk, wanted.run, &mut live, self.depth) {
+            let guard = self.desk.responsible(wanted.run);
+            let served = serve(&self.desk, wanted.run, &mut live, self.depth);
+            guard.done();
+            match served {
                 Ok(()) => session = Some(live),
                 Err(error) if lost(&error).is_some() => failures += 1,
                 Err(error) => self.desk.fail(wanted.run, error),

@@ -84,6 +84,29 @@ impl State {
     }
 }
 
+/// Fails its run unless it is told that its thread has done its part: nobody must wait for one that is gone.
+#[derive(Debug)]
+pub(super) struct Responsible<'d> {
+    desk: &'d Desk,
+    id: RunId,
+    done: bool,
+}
+
+impl Responsible<'_> {
+    /// The part is done, or the run knows why not.
+    pub(super) fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Responsible<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.desk.fail(self.id, Error::failure("a thread that reads from the source has died"));
+        }
+    }
+}
+
 /// Shared by whoever writes and all sessions that read.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -149,6 +172,11 @@ impl Desk {
             run.failure.get_or_insert(error);
         }
         self.news.notify_all();
+    }
+
+    /// For a thread without which the run cannot come to its end.
+    pub(super) fn responsible(&self, id: RunId) -> Responsible<'_> {
+        Responsible { desk: self, id, done: false }
     }
 
     /// Something is asked for beside all runs; how long to wait, and ask again, where that is too early.

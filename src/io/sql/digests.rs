@@ -111,7 +111,13 @@ fn both(
     thread::scope(|scope| {
         let ours = thread::Builder::new().spawn_scoped(scope, || local(target, batch));
         let theirs = remote(source, batch)?;
-        let ours = ours.map_or_else(|_| local(target, batch), |thread| thread.join().unwrap_or_default());
+        let ours = match ours {
+            Ok(thread) => thread.join().map_err(|_| Error::failure("a thread that reads the target has died"))?,
+            Err(_) => local(target, batch),
+        };
+        if theirs.len() != batch.len() || ours.len() != batch.len() {
+            return Err(Error::failure("the digests that came are not those that were asked for"));
+        }
         Ok((theirs, ours))
     })
 }

@@ -184,16 +184,19 @@ impl Session {
     /// The files' sizes as they are now, where requests go to the end; zero elsewhere.
     pub(super) fn sizes(&mut self, requests: &[Request]) -> Result<Vec<u64>> {
         let failed = |error| query_failed("cannot read the sizes of files of", error);
-        if requests.iter().all(|request| request.length.is_some()) {
-            return Ok(vec![0; requests.len()]);
+        let mut sizes = vec![0; requests.len()];
+        let open = requests.iter().zip(&mut sizes).filter(|(request, _)| request.length.is_none());
+        let (open, places): (Vec<_>, Vec<_>) = open.unzip();
+        if open.is_empty() {
+            return Ok(sizes);
         }
-        let paths = requests.iter().map(|request| self.text(&request.path)).collect::<Result<Vec<_>>>()?;
+        let paths = open.iter().map(|request| self.text(&request.path)).collect::<Result<Vec<_>>>()?;
         let rows = self.client.query(SIZES, &[&paths]).map_err(failed)?;
-        let size = |row: &Row| {
+        for (row, place) in rows.iter().zip(places) {
             let size: Option<i64> = column(row, 0).map_err(failed)?;
-            Ok(size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0))
-        };
-        rows.iter().map(size).collect()
+            *place = size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+        }
+        Ok(sizes)
     }
 
     /// Reads a part of one file, whatever its name; `None` where it does not exist.

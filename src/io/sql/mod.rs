@@ -61,6 +61,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The most requests in a run.
 const REQUESTS: usize = 8192;
+/// How often a file that has grown is read further: one that grows all the time is taken as it was then.
+const MOST_GROWTH: u32 = 3;
 
 /// A running server, and a session on it as long as there is one.
 pub struct SqlSource {
@@ -181,8 +183,8 @@ impl SqlSource {
     }
 
     /// Delivers what is left of requests whose files' names are all text to the server, or some of it where a file
-    /// has grown meanwhile.
-    fn fetch_run(&mut self, requests: &[Request], sink: &mut dyn Sink, reached: &mut Reached) -> Result<()> {
+    /// has grown meanwhile: gives whether that is so.
+    fn fetch_run(&mut self, requests: &[Request], sink: &mut dyn Sink, reached: &mut Reached) -> Result<bool> {
         let base = reached.request;
         let requests = &*reached.rest(requests);
         let (sizes, round_trip) = self.patiently(|session, _| Ok((session.sizes(requests)?, session.round_trip)))?;
@@ -194,7 +196,11 @@ impl SqlSource {
         let over = self.over.clone();
         let delivered = thread::scope(|scope| {
             let first = thread::Builder::new().name("source".to_owned());
-            let first = first.spawn_scoped(scope, || self.serve(id, shape.depth));
+            let first = first.spawn_scoped(scope, || {
+                let guard = desk.responsible(id);
+                self.serve(id, shape.depth);
+                guard.done();
+            });
             let delivered = first
                 .map_err(|error| Error::failure("cannot start a thread").because(error))
                 .and_then(|_| deliver(&desk, id, &interrupt, Delivery::new(sink, reached, base)));
@@ -242,16 +248,16 @@ impl SqlSource {
     }
 }
 
-/// Delivers what comes in a run, in order, until all has come or a file turns out to have grown.
-fn deliver(desk: &Desk, id: RunId, interrupt: &Interrupt, mut delivery: Delivery<'_>) -> Result<()> {
+/// Delivers what comes in a run, in order, until all has come or a file turns out to have grown: gives whether that is so.
+fn deliver(desk: &Desk, id: RunId, interrupt: &Interrupt, mut delivery: Delivery<'_>) -> Result<bool> {
     while let Some((read, row)) = desk.deliver(id, interrupt)? {
         match delivery.take(&read, &row)? {
             Delivered::Well => {}
             Delivered::Ended(request) => desk.skip(id, request),
-            Delivered::Grown => return Ok(()),
+            Delivered::Grown => return Ok(true),
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// The last failure, once nothing more is tried.
@@ -339,6 +345,7 @@ impl Source for SqlSource {
 
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
         let mut reached = Reached::nothing();
+        let (mut growing, mut growth) = (None, 0);
         while let Some(next) = requests.get(reached.request) {
             let (encoding, is_text) = self.patiently(|session, _| Ok((session.encoding, session.is_text(next))))?;
             if !is_text {
@@ -349,7 +356,13 @@ impl Source for SqlSource {
             let left = requests.get(reached.request..).unwrap_or_default();
             let count = left.iter().take(REQUESTS).take_while(text).count();
             let run = requests.get(..reached.request + count).unwrap_or_default();
-            self.fetch_run(run, sink, &mut reached)?;
+            if self.fetch_run(run, sink, &mut reached)? {
+                growth = if growing == Some(reached.request) { growth + 1 } else { 1 };
+                growing = Some(reached.request);
+                if growth > MOST_GROWTH {
+                    reached.end_of(reached.request);
+                }
+            }
         }
         Ok(())
     }
