@@ -162,7 +162,8 @@
 //! history             one JSON object per line: who did what, when; outlives everything else
 //! new.N               the new content of the file of action N, on its way to its place
 //! undo/               what is kept: N is a file, link or directory of action N (a hard link; N.copy where that
-//!                     cannot be), extra.NAME of no action, control the control file; N.rewritten a rewritten setting
+//!                     cannot be), extra.SHA256 (of its path) of no action, control the control file; N.rewritten a rewritten
+//!                     setting
 //! undo/images         what blocks and tails held before, in frames
 //! ```
 //!

@@ -21,7 +21,7 @@ use pg_unfork::apply::{Actor, ApplyContext, ApplyOptions, BATCH_BYTES, Now, Outc
 use pg_unfork::error::{Context, Error, Result};
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{
-    DataDirectory, DirectoryStore, Lock, LockKind, StoppedSource, SyncMethod, read_document, write_document,
+    DataDirectory, DirectoryStore, DocumentFile, Lock, LockKind, StoppedSource, SyncMethod, write_document,
 };
 use pg_unfork::manifest::{ActionKind, Manifest, Verdict, parse, to_json};
 use pg_unfork::plan::{PlanOptions, make_plan};
@@ -72,10 +72,12 @@ fn run() -> Result<()> {
     same(&target, &pair.target, "the target before the apply")?;
 
     println!("\n== 3. The apply: exactly that plan");
-    let document = read_document(Some(&file))?;
+    let document = DocumentFile::open(Some(&file))?;
     let manifest = parse(&document).context(|| "cannot read the plan".to_owned())?;
     match apply_once(&pair, &manifest, &document)? {
-        Outcome::Rewound { bytes: copied, left: 0, standby: false } => println!("Rewound; {} copied.", bytes(copied)),
+        Outcome::Rewound { bytes: copied, left: 0, standby: false, .. } => {
+            println!("Rewound; {} copied.", bytes(copied))
+        }
         other => return Err(Error::failure(format!("the apply came to {other:?}"))),
     }
 
@@ -125,7 +127,7 @@ fn excerpt(manifest: &Manifest) -> Result<()> {
 }
 
 /// One apply, as the command line does it.
-fn apply_once(pair: &Pair, manifest: &Manifest, document: &[u8]) -> Result<Outcome> {
+fn apply_once(pair: &Pair, manifest: &Manifest, document: &DocumentFile) -> Result<Outcome> {
     let mut target = DataDirectory::open(&pair.target)?;
     let _lock = Lock::take(target.path(), LockKind::Exclusive)?;
     let roots: Vec<_> = manifest.target.roots.iter().map(|root| (root.path.clone(), root.link.clone())).collect();

@@ -8,7 +8,7 @@
 use std::thread;
 
 use super::batch::{Batch, Piece};
-use super::journal::{Copied, Record, pieces};
+use super::journal::{Copied, PIECE, Record, pieces};
 use super::units::Units;
 use super::writer::{Job, Written};
 use crate::cluster::{Source, SourceKind, Syncing, TargetStore};
@@ -75,10 +75,12 @@ impl<'m> Units<'m> {
             self.bytes += part.bytes;
             outcome = outcome.and(part.outcome);
         }
+        // The system tells of lost bytes once: what was written on behind them must not count.
+        settled?;
         // What has come counts, whatever happened then.
         let syncing = self.store.begin_sync()?;
         self.unsettled = Some(Unsettled { syncing, done });
-        outcome.and(settled).and(protected).map(|()| next)
+        outcome.and(protected).map(|()| next)
     }
 
     /// Copies one batch; gives what came of its parts, and of protecting the next one.
@@ -156,21 +158,27 @@ impl<'m> Units<'m> {
         self.journal.write(std::mem::take(&mut self.owed))
     }
 
-    /// A file of which parts are done must still have them in its draft; else it is copied anew.
+    /// A file of which parts are done must still have them in its draft; else it is copied anew, and the journal says
+    /// so before a new draft begins.
     fn check_draft(&mut self, number: Option<u32>, action: &Action) -> Result<()> {
         let Some(number) = number.filter(|_| action.kind == ActionKind::CopyFile) else { return Ok(()) };
-        let all = pieces(action, 1).len();
-        let last = u32::try_from(all.saturating_sub(1)).unwrap_or(u32::MAX);
+        let all = u32::try_from(pieces(action, 1).len()).unwrap_or(u32::MAX);
         let journal = self.journal.journal();
-        let begun = (0..last).take_while(|&piece| journal.has(number, piece)).count() as u64;
-        if begun == 0 || journal.has(number, last) {
+        let begun = (0..all).take_while(|&piece| journal.has(number, piece)).count() as u64;
+        let is_whole = begun == u64::from(all);
+        let is_nothing = journal.records_of(number).next().is_none();
+        if is_whole || is_nothing {
             return Ok(());
         }
+        let has_gap = journal.records_of(number).any(|record| u64::from(record.first) >= begun);
+        // A live source's file may have been shorter than planned.
+        let ends = journal.records_of(number).map(|record| u64::from(record.first) * PIECE + record.bytes);
+        let needed = ends.max().unwrap_or(0);
         let there = self.store.draft_size(&action.path, &number.to_string())?;
-        // A file that was shorter than planned is no reason.
-        if there.is_none() {
-            self.journal.journal_mut().forget(number);
+        if !has_gap && there.is_some_and(|there| there >= needed) {
+            return Ok(());
         }
-        Ok(())
+        self.journal.journal_mut().forget(number);
+        self.journal.write(vec![Record::Forgotten { action: number }])
     }
 }

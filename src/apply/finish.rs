@@ -44,7 +44,7 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, journal: &mut Journal, byte
     context.progress.end();
     protect(context, journal, &last_paths(manifest)?)?;
     if let Some(recovery) = &manifest.recovery {
-        write_recovery(context.store, recovery)?;
+        write_recovery(context.store, recovery, Durability::Later)?;
     }
     let now = (context.now)();
     write_label(context.store, label, &end.control, &now.local)?;
@@ -186,10 +186,9 @@ pub(super) fn protect(context: &mut ApplyContext<'_>, journal: &mut Journal, pat
     journal.write(records)
 }
 
-/// The name under which a path is kept that no action is about.
+/// The name under which a path is kept that no action is about: one of its own for each path, whatever its bytes.
 pub(super) fn kept_extra(path: &ClusterPath) -> String {
-    let name = path.components().next_back().unwrap_or_default();
-    format!("extra.{}", String::from_utf8_lossy(name))
+    format!("extra.{}", hex(&Sha256::digest(path.as_bytes())))
 }
 
 fn wal_action(path: ClusterPath) -> Action {
@@ -218,8 +217,9 @@ fn write_label(store: &mut dyn TargetStore, plan: &LabelPlan, control: &ControlF
 }
 
 /// Writes what `-R` asks for: a line at the end of `postgresql.auto.conf`, which overrides those
-/// before it, and `standby.signal`.
-pub(super) fn write_recovery(store: &mut dyn TargetStore, plan: &RecoveryPlan) -> Result<()> {
+/// before it, and `standby.signal`. What is there already is written again: who wrote it may not have lived to make
+/// it durable.
+pub(super) fn write_recovery(store: &mut dyn TargetStore, plan: &RecoveryPlan, durability: Durability) -> Result<()> {
     let path = |name: &str| ClusterPath::new(name.as_bytes()).context(|| "no such name".to_owned());
     let settings = path("postgresql.auto.conf")?;
     let mut text = store.read_small(&settings)?.unwrap_or_default();
@@ -229,9 +229,9 @@ pub(super) fn write_recovery(store: &mut dyn TargetStore, plan: &RecoveryPlan) -
     let line = recovery_line(plan);
     if !text.ends_with(line.as_bytes()) {
         text.extend_from_slice(line.as_bytes());
-        write_file(store, &settings, &text, Durability::Later)?;
     }
-    if plan.standby_signal { write_file(store, &path("standby.signal")?, b"", Durability::Later) } else { Ok(()) }
+    write_file(store, &settings, &text, durability)?;
+    if plan.standby_signal { write_file(store, &path("standby.signal")?, b"", durability) } else { Ok(()) }
 }
 
 /// The line that is appended to `postgresql.auto.conf`.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{End, append_frame, read_frames};
 use super::journal::{ImagesUpTo, Journal, Record};
-use crate::cluster::{Log, PatchFile, TargetStore};
+use crate::cluster::{Log, PatchFile, ReadAt, TargetStore};
 use crate::error::{Context, Error, Result};
 use crate::types::ClusterPath;
 
@@ -60,23 +60,27 @@ impl Pending {
 }
 
 impl Images {
-    /// Reads what was saved already. What is torn behind what the journal says is durable is cut off: it was never
-    /// relied on.
+    /// Reads what the journal says is durable. What is behind that was never relied on, and may never have reached the
+    /// disk although it can be read: it is cut off, and saved anew.
     pub(super) fn resume(store: &mut dyn TargetStore, journal: &Journal) -> Result<Self> {
         let mut images = Self::default();
         for root in store.roots() {
             let near = near(root.as_ref())?;
-            let relied = Some(durable(journal, root.as_ref()));
+            let relied = durable(journal, root.as_ref());
             let Some(mut log) = store.open_log(near.as_ref(), NAME, false)? else {
-                whole(End::Whole { length: 0 }, relied)?;
+                whole(End::Whole { length: 0 }, Some(relied))?;
                 continue;
             };
-            let end = read_frames(&*log, &mut |payload| {
+            let end = read_frames(&Beginning { log: &*log, length: relied }, &mut |payload| {
                 images.saved.insert(split(payload)?.0);
                 Ok(())
             })?;
-            log.truncate(whole(end, relied)?)?;
-            images.logs.insert(root, Pending { log, frames: Vec::new(), is_synced: true });
+            whole(end, Some(relied))?;
+            log.truncate(relied)?;
+            // One of which nothing was relied on is opened like a new one: its name may not be durable.
+            if relied > 0 {
+                images.logs.insert(root, Pending { log, frames: Vec::new(), is_synced: true });
+            }
         }
         Ok(images)
     }
@@ -182,6 +186,23 @@ impl Images {
             whole(end, relied)?;
         }
         Ok(())
+    }
+}
+
+/// The first bytes of a log.
+struct Beginning<'a> {
+    log: &'a dyn Log,
+    length: u64,
+}
+
+impl ReadAt for Beginning<'_> {
+    fn length(&self) -> Result<u64> {
+        self.log.length().map(|length| length.min(self.length))
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        let room = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
+        self.log.read_at(buffer.get_mut(..room).unwrap_or_default(), offset)
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::{End, frame, read_frames};
 use crate::cluster::{Log, ReadAt};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::manifest::{Action, Phase};
+use crate::manifest::{Action, KeptReason, Manifest, Phase};
 use crate::types::Lsn;
 
 /// One thing that is done. Encoded by postcard: new kinds only at the end.
@@ -45,6 +45,53 @@ pub(super) enum Record {
     Undone,
     /// Before-images are durable.
     Images(ImagesUpTo),
+    /// Paths that are left as they are.
+    Skipped(Skipped),
+    /// A path that was to be left as it is was copied all the same.
+    Rewritten(Rewritten),
+    /// What was noted of an action's bytes does not hold any more: they are copied anew.
+    Forgotten {
+        /// The action's place in the manifest.
+        action: u32,
+    },
+}
+
+/// A path that was to be left as it is, that somebody has rewritten, and that was copied then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rewritten {
+    /// The path's bytes.
+    pub(super) path: Vec<u8>,
+    /// Size and CRC-32C of the copy; none where the source had no such file any more.
+    pub(super) copy: Option<(u64, [u8; 4])>,
+}
+
+/// Paths that an apply leaves as they are, though stock `pg_rewind` would change them, by the proof that it need not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// The proof.
+    pub reason: KeptReason,
+    /// How many paths.
+    pub paths: u64,
+    /// Bytes of those that were compared.
+    pub bytes: u64,
+}
+
+impl Skipped {
+    /// What a plan skips, by reason.
+    pub(super) fn of(manifest: &Manifest) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for kept in &manifest.kept {
+            let bytes = kept.source.as_ref().and_then(|state| state.size).unwrap_or(0);
+            match all.iter_mut().find(|skipped| skipped.reason == kept.reason) {
+                Some(skipped) => {
+                    skipped.paths += 1;
+                    skipped.bytes = skipped.bytes.saturating_add(bytes);
+                }
+                None => all.push(Self { reason: kept.reason, paths: 1, bytes }),
+            }
+        }
+        all
+    }
 }
 
 /// How far a log of before-images can be relied on.
@@ -144,12 +191,16 @@ pub(super) struct Journal {
     pub(super) sealed: bool,
     /// The highest position that the source was seen at.
     pub(super) source_at: Lsn,
+    /// What is left as it is.
+    pub(super) skipped: Vec<Skipped>,
     /// What was copied, by action and first piece.
     pub(super) copied: BTreeMap<(u32, u32), Copied>,
     /// The phases that are done.
     pub(super) phases: Vec<PhaseDone>,
     /// Paths that no action is about, and whether something was there.
     pub(super) extras: BTreeMap<Vec<u8>, bool>,
+    /// Size and CRC-32C of what was to be left as it is and was copied, if there is anything; by path.
+    pub(super) rewritten: BTreeMap<Vec<u8>, Option<(u64, [u8; 4])>>,
     /// Bytes of each root's before-images that are durable, by the root's link.
     pub(super) images: BTreeMap<Vec<u8>, u64>,
     /// The control file of the last step.
@@ -220,7 +271,10 @@ impl Journal {
 
     /// Forgets what was noted of an action, which must be done again.
     pub(super) fn forget(&mut self, action: u32) {
-        self.copied.retain(|&(of, _), _| of != action);
+        let of_action: Vec<_> = self.copied.range((action, 0)..=(action, u32::MAX)).map(|(&key, _)| key).collect();
+        for key in of_action {
+            self.copied.remove(&key);
+        }
     }
 
     fn note(&mut self, record: Record) {
@@ -241,6 +295,11 @@ impl Journal {
             Record::Undone => self.undone = true,
             Record::Images(ImagesUpTo { root, length }) => {
                 self.images.insert(root, length);
+            }
+            Record::Skipped(skipped) => self.skipped.push(skipped),
+            Record::Forgotten { action } => self.forget(action),
+            Record::Rewritten(Rewritten { path, copy }) => {
+                self.rewritten.insert(path, copy);
             }
         }
     }
@@ -268,11 +327,12 @@ impl Writer {
         Ok(Self { log, journal })
     }
 
-    /// Begins a journal.
-    pub(super) fn begin(mut log: Box<dyn Log>, id: &str) -> Result<Self> {
+    /// Begins a journal, with what will not be done.
+    pub(super) fn begin(mut log: Box<dyn Log>, id: &str, skipped: Vec<Skipped>) -> Result<Self> {
         log.truncate(0)?;
         let mut writer = Self { log, journal: Journal::default() };
-        writer.write(vec![Record::Began { id: id.to_owned() }])?;
+        let began = std::iter::once(Record::Began { id: id.to_owned() });
+        writer.write(began.chain(skipped.into_iter().map(Record::Skipped)).collect())?;
         Ok(writer)
     }
 
@@ -353,7 +413,7 @@ mod tests {
     #[test]
     fn any_number_of_records_can_be_read_again() {
         let log = Memory::default();
-        let mut writer = Writer::begin(Box::new(log.clone()), "id").unwrap();
+        let mut writer = Writer::begin(Box::new(log.clone()), "id", Vec::new()).unwrap();
         let extra =
             |n: u32| Record::Extra { path: format!("pg_wal/{n:024X}").into_bytes(), existed: n.is_multiple_of(2) };
         writer.write((0..200_000).map(extra).collect()).unwrap();

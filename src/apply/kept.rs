@@ -1,12 +1,13 @@
 //! Whether all that an undo needs is there: somebody may have made room, and a disk may have failed.
 
+use super::finish::kept_extra;
 use super::images::Images;
 use super::journal::Journal;
 use super::seal::KEPT_CONTROL;
 use super::state::control_path;
 use super::units::{numbered, size};
 use crate::cluster::TargetStore;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::manifest::{Action, ActionKind, Manifest, Phase};
 use crate::types::ClusterPath;
 
@@ -29,6 +30,12 @@ pub(super) fn check_kept(store: &mut dyn TargetStore, manifest: &Manifest, journ
         };
         if !there {
             return Err(gone(&action.path));
+        }
+    }
+    for (path, _) in journal.extras.iter().filter(|(_, existed)| **existed) {
+        let path = ClusterPath::new(path).context(|| "no such name".to_owned())?;
+        if !store.is_kept(&path, &kept_extra(&path))? {
+            return Err(gone(&path));
         }
     }
     Ok(())

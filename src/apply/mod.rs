@@ -29,7 +29,7 @@ mod units;
 mod verify;
 mod writer;
 
-use crate::cluster::{Source, Target, TargetStore, shared_directory};
+use crate::cluster::{Durability, ReadAt, Source, Target, TargetStore, shared_directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::interrupt::Interrupt;
@@ -45,7 +45,7 @@ use units::Units;
 
 pub use clean::{clean, unarchived_wal};
 pub use history::{Actor, note};
-pub use journal::bytes_journaled;
+pub use journal::{Skipped, bytes_journaled};
 pub use state::{Condition, condition, is_applied};
 pub use status::{Status, status};
 pub use undo::{UndoContext, Undone, undo};
@@ -66,8 +66,8 @@ pub struct Now {
 pub struct ApplyContext<'a> {
     /// The plan.
     pub manifest: &'a Manifest,
-    /// The plan's document, byte for byte.
-    pub document: &'a [u8],
+    /// The plan's document.
+    pub document: &'a dyn ReadAt,
     /// The target, for reading.
     pub target: &'a mut dyn Target,
     /// The target, for writing.
@@ -113,6 +113,8 @@ pub enum Outcome {
         left: u64,
         /// Whether the target starts as a standby.
         standby: bool,
+        /// Whether all of it was made durable, by whichever run.
+        durable: bool,
     },
     /// No rewind was needed; the recovery configuration was written where the plan has one.
     NotNeeded {
@@ -237,7 +239,7 @@ fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
     if header != state.header {
         header.write(context.store)?;
     }
-    context.options.undo = header.undo;
+    (context.options.undo, context.options.durable) = (header.undo, header.durable);
     stale::check_source(context.manifest, context.source).map_err(|error| {
         let hint = if header.undo { UNDO } else { BASE_BACKUP };
         if error.kind() == ErrorKind::Stale { error.with_kind(ErrorKind::DeadEnd).hint(hint) } else { error }
@@ -329,7 +331,8 @@ fn not_needed(context: &mut ApplyContext<'_>) -> Result<Outcome> {
         return Ok(Outcome::NotNeeded { configured: false });
     };
     stale::check_writable(context.manifest, context.store)?;
-    let written = finish::write_recovery(context.store, recovery).and_then(|()| context.store.sync(context.progress));
+    let written = finish::write_recovery(context.store, recovery, Durability::Now)
+        .and_then(|()| context.store.sync(context.progress));
     written.map_err(|error| error.with_kind(ErrorKind::Incomplete))?;
     Ok(Outcome::NotNeeded { configured: true })
 }
@@ -349,5 +352,5 @@ fn execute(context: &mut ApplyContext<'_>, journal: &mut Journal, again: bool) -
         context.progress.end();
     }
     let standby = finished?;
-    Ok(Outcome::Rewound { bytes, left, standby })
+    Ok(Outcome::Rewound { bytes, left, standby, durable: context.options.durable })
 }

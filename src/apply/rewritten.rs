@@ -5,15 +5,19 @@
 
 use super::ApplyContext;
 use super::finish::protect;
-use super::journal::Writer as Journal;
+use super::journal::{Journal as Noted, Record, Rewritten, Writer as Journal};
 use super::stale::file_difference;
-use crate::cluster::TargetStore;
-use crate::error::Result;
+use crate::cluster::{FileKind, TargetStore};
+use crate::error::{Error, Result};
 use crate::manifest::{Action, ActionKind, Kept, Manifest, Phase, Reason};
+use crate::types::ClusterPath;
+
+/// Bytes read at a time.
+const CHUNK: usize = 64 << 10;
 
 /// Copies them; gives how many bytes.
 pub(super) fn copy_rewritten(context: &mut ApplyContext<'_>, journal: &mut Journal) -> Result<u64> {
-    let rewritten = rewritten(context.manifest, context.store)?;
+    let rewritten = rewritten(context.manifest, context.store, journal.journal())?;
     if rewritten.is_empty() {
         return Ok(0);
     }
@@ -23,25 +27,43 @@ pub(super) fn copy_rewritten(context: &mut ApplyContext<'_>, journal: &mut Journ
     let mut units = context.units(journal, None);
     units.copy(actions.iter().map(|action| (None, action)).collect())?;
     let bytes = units.bytes;
+    let mut records = Vec::new();
     for kept in rewritten {
-        let times = kept.before.as_ref().and_then(|before| before.modified);
-        // Then it is what it was, for whoever verifies it.
-        if let (Some(time), Some(_)) = (times, context.store.entry(&kept.path)?) {
-            context.store.set_modified(&kept.path, time)?;
-        }
+        let copy = content(context.store, &kept.path)?;
+        records.push(Record::Rewritten(Rewritten { path: kept.path.as_bytes().to_vec(), copy }));
     }
+    journal.write(records)?;
     Ok(bytes)
 }
 
-fn rewritten<'m>(manifest: &'m Manifest, store: &dyn TargetStore) -> Result<Vec<&'m Kept>> {
+fn rewritten<'m>(manifest: &'m Manifest, store: &dyn TargetStore, journal: &Noted) -> Result<Vec<&'m Kept>> {
     let settings = manifest.kept.iter().filter(|kept| kept.before.is_some() && kept.path.parent().is_none());
     let mut rewritten = Vec::new();
     for kept in settings {
-        if file_difference(kept.before.as_ref(), store.entry(&kept.path)?.as_ref()).is_some() {
+        let is_as_noted = match journal.rewritten.get(kept.path.as_bytes()) {
+            Some(copy) => content(store, &kept.path)? == *copy,
+            None => file_difference(kept.before.as_ref(), store.entry(&kept.path)?.as_ref()).is_none(),
+        };
+        if !is_as_noted {
             rewritten.push(kept);
         }
     }
     Ok(rewritten)
+}
+
+/// Size and CRC-32C of a file; none where there is none.
+fn content(store: &dyn TargetStore, path: &ClusterPath) -> Result<Option<(u64, [u8; 4])>> {
+    let Some(FileKind::File { .. }) = store.entry(path)?.map(|entry| entry.kind) else { return Ok(None) };
+    let file = store.read_file(path)?;
+    let (mut buffer, mut at, mut crc) = (vec![0; CHUNK], 0_u64, 0_u32);
+    loop {
+        let count = file.read_at(&mut buffer, at)?;
+        if count == 0 {
+            return Ok(Some((at, crc.to_le_bytes())));
+        }
+        let read = buffer.get(..count).ok_or_else(|| Error::failure("more was read than there is room for"))?;
+        (at, crc) = (at + count as u64, crc32c::crc32c_append(crc, read));
+    }
 }
 
 fn action(kept: &Kept) -> Action {

@@ -1,11 +1,14 @@
 //! Making the target unstartable before the first change.
 
-use super::journal::{Record, Writer};
+use std::io::{self, BufReader, Read};
+
+use super::journal::{Record, Skipped, Writer};
 use super::state::{Header, State, control_path, path_of};
 use super::{ApplyContext, after_first_write, check_no_server, roots};
-use crate::cluster::{Durability, TargetStore};
-use crate::error::{Error, Result};
+use crate::cluster::{Durability, NewFile, ReadAt, TargetStore};
+use crate::error::{Context, Error, Result};
 use crate::format::ControlFile;
+use crate::manifest::{DocumentReader, digest_of};
 use crate::types::ClusterPath;
 
 /// The name under which the control file is kept.
@@ -23,6 +26,45 @@ pub(super) fn write_file(
     file.commit(durability)
 }
 
+/// Puts the plan's document into the state directory, if it is still the one with this digest.
+fn store_plan(store: &mut dyn TargetStore, document: &dyn ReadAt, digest: &str) -> Result<()> {
+    let mut file = store.create_file(&path_of("manifest.json")?, "small", 0)?;
+    let copying = Copying { from: DocumentReader::new(document), to: &mut *file, offset: 0, failure: None };
+    let mut reader = BufReader::with_capacity(COPIED_AT_ONCE, copying);
+    let stored = digest_of(&mut reader);
+    if let Some(failure) = reader.into_inner().failure {
+        return Err(failure);
+    }
+    if stored.context(|| "cannot read the plan again".to_owned())? != digest {
+        return Err(Error::precondition("the plan's file changes while it is read").hint("run apply again"));
+    }
+    file.commit(Durability::Now)
+}
+
+/// Bytes of a plan that are copied at a time.
+const COPIED_AT_ONCE: usize = 64 << 10;
+
+/// A reader that writes what it reads into a file.
+struct Copying<'a> {
+    from: DocumentReader<'a>,
+    to: &'a mut dyn NewFile,
+    offset: u64,
+    /// Why it could not be written.
+    failure: Option<Error>,
+}
+
+impl Read for Copying<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        if let Err(failure) = self.to.write_at(buffer.get(..count).unwrap_or_default(), self.offset) {
+            self.failure = Some(failure);
+            return Err(io::ErrorKind::Other.into());
+        }
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
 /// Notes what is going to be done: replaces whatever state an earlier apply has left.
 pub(super) fn prepare(context: &mut ApplyContext<'_>, control: &ControlFile, earlier: Option<State>) -> Result<Writer> {
     let store = &mut *context.store;
@@ -33,12 +75,12 @@ pub(super) fn prepare(context: &mut ApplyContext<'_>, control: &ControlFile, ear
     store.remove(&path_of("state.json")?)?;
     store.sync(context.progress)?;
     store.drop_kept()?;
-    write_file(store, &path_of("manifest.json")?, context.document, Durability::Now)?;
+    store_plan(store, context.document, &context.manifest.digest)?;
     write_file(store, &path_of("pg_control.before")?, control.as_bytes(), Durability::Now)?;
     let kept_in = if context.options.undo { roots::kept_in(store, context.manifest) } else { Vec::new() };
     roots::claim(store, &kept_in, context.id)?;
     let log = store.open_log(None, "journal", true)?.ok_or_else(|| Error::failure("the journal cannot be opened"))?;
-    let journal = Writer::begin(log, context.id)?;
+    let journal = Writer::begin(log, context.id, Skipped::of(context.manifest))?;
     Header::new(context, control, kept_in).write(context.store)?;
     Ok(journal)
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::journal::{Journal, PhaseDone};
+use super::journal::{Journal, PhaseDone, Skipped};
 use super::state::{Condition, State};
 use crate::cluster::TargetStore;
 use crate::error::Result;
@@ -27,6 +27,9 @@ pub struct Status {
     /// The phase that is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<&'static str>,
+    /// What the apply leaves as it is, because the target has it already or nothing reads it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
     /// Bytes that the plan copies in all.
     pub total_bytes: u64,
     /// Whether what was replaced is kept.
@@ -46,6 +49,7 @@ pub fn status(store: &mut dyn TargetStore, control: &[u8], manifest: Option<&Man
         durable: false,
         journal_problem: None,
         phase: None,
+        skipped: Vec::new(),
         total_bytes: 0,
         undo: false,
     };
@@ -63,6 +67,7 @@ pub fn status(store: &mut dyn TargetStore, control: &[u8], manifest: Option<&Man
         durable: state.header.durable,
         journal_problem: state.journal.as_ref().err().cloned(),
         phase: journal.filter(|_| condition == Condition::Applying).map(phase),
+        skipped: journal.map_or_else(Vec::new, |journal| journal.skipped.clone()),
         total_bytes,
         undo: state.header.undo,
     })

@@ -224,26 +224,24 @@ fn put_back_all(context: &mut UndoContext<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Puts back blocks and tails; then sizes and times are those of before.
+/// Puts back blocks and tails; then sizes and times are those of before, also where an earlier undo died in between.
 fn put_back_blocks(context: &mut UndoContext<'_>, journal: Option<&Journal>) -> Result<()> {
     let (manifest, interrupt) = (context.manifest, context.interrupt);
-    let mut patched = std::collections::BTreeSet::new();
     Images::each(context.store, journal, &mut |store, number, offset, bytes| {
         interrupt.check()?;
         let action = manifest.actions.get(number as usize).filter(|action| action.kind == ActionKind::Patch);
         let action = action.ok_or_else(|| Error::failure("a before-image is of no action of the plan"))?;
-        patched.insert(number);
         store.open_file(&action.path)?.write_at(bytes, offset)
     })?;
-    for (number, action) in numbered(manifest).filter(|(_, action)| action.kind == ActionKind::Patch) {
+    for (_, action) in numbered(manifest).filter(|(_, action)| action.kind == ActionKind::Patch) {
         let before = size(&action.before);
         let Some(entry) = context.store.entry(&action.path)? else { continue };
-        let grown = matches!(entry.kind, FileKind::File { size, .. } if size > before);
-        if grown {
+        if matches!(entry.kind, FileKind::File { size, .. } if size > before) {
             context.store.truncate(&action.path, before)?;
         }
-        let modified = action.before.as_ref().and_then(|state| state.modified);
-        if let (true, Some(time)) = (grown || patched.contains(&number), modified) {
+        let Some(time) = action.before.as_ref().and_then(|state| state.modified) else { continue };
+        let now = context.store.entry(&action.path)?.map(|entry| entry.kind);
+        if !matches!(now, Some(FileKind::File { modified: Some(now), .. }) if now == time) {
             context.store.set_modified(&action.path, time)?;
         }
     }

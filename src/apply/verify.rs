@@ -261,8 +261,14 @@ impl Verifier<'_> {
         })
     }
 
-    /// What was left because it was proven to be equal must be what it was.
+    /// What was left because it was proven to be equal must be what it was, unless the apply has copied it after all.
     fn kept(&mut self, kept: &Kept) -> Result<()> {
+        if let Some(copy) = self.journal.rewritten.get(kept.path.as_bytes()) {
+            let expected = copy.map_or(Expected::Nothing, |(bytes, _)| Expected::File(bytes));
+            let (true, Some((bytes, crc))) = (self.compare_entry(&kept.path, &expected)?, *copy) else { return Ok(()) };
+            let file = self.store.read_file(&kept.path)?;
+            return self.content(&kept.path, &*file, &[(0, bytes)], crc);
+        }
         let found = self.store.entry(&kept.path)?;
         if let Some(difference) = file_difference(kept.before.as_ref(), found.as_ref()) {
             self.differs(&kept.path, || format!("was left as it was, and {difference}"));

@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
     if matches!(outcome, Outcome::Rewound { .. }) && !arguments.no_undo {
         output::note(&way_back(&directory));
     }
-    if sync == SyncMethod::None && matches!(outcome, Outcome::Rewound { .. }) {
+    if matches!(outcome, Outcome::Rewound { durable: false, .. }) {
         output::note(state::NOT_DURABLE);
     }
     Ok(ExitCode::Done)
@@ -112,7 +112,7 @@ fn describe(outcome: Outcome, directory: &Path) -> String {
             format!("pg_unfork: no rewind needed; the recovery configuration of {shown} is written\n")
         }
         Outcome::NotNeeded { configured: false } => "pg_unfork: no rewind needed; nothing to do\n".to_owned(),
-        Outcome::Rewound { bytes: copied, left, standby } => {
+        Outcome::Rewound { bytes: copied, left, standby, .. } => {
             let mut text = format!("pg_unfork: applied: {shown} is rewound, {} copied\n", bytes(copied));
             if left > 0 {
                 let what = count(left, "directory is", "directories are");

@@ -1,7 +1,7 @@
 //! Writing to the terminal. A closed stdout or stderr never ends the work.
 
 use std::error::Error as _;
-use std::io::Write;
+use std::io::{Read, Write};
 
 use pg_unfork::error::Error;
 
@@ -14,6 +14,12 @@ pub(super) fn note(text: &str) {
 pub(super) fn data(bytes: &[u8]) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush())
+}
+
+/// Writes data to standard output as it comes.
+pub(super) fn stream(mut from: impl Read) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    std::io::copy(&mut from, &mut stdout).and_then(|_| stdout.flush())
 }
 
 /// Writes an error with its causes and what to do.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use pg_unfork::error::{Context, Error, Result};
-use pg_unfork::io::read_document;
-use pg_unfork::manifest::{Manifest, parse};
+use pg_unfork::io::DocumentFile;
+use pg_unfork::manifest::{DocumentReader, Manifest, parse};
 use pg_unfork::report::summary;
 
 use super::args::{ShowArguments, ShowFormat};
@@ -13,21 +13,21 @@ use super::{ExitCode, output};
 /// Shows a plan.
 pub(super) fn run(arguments: &ShowArguments) -> Result<ExitCode> {
     let (manifest, document) = read_manifest(&arguments.file)?;
-    let text = match arguments.format {
-        ShowFormat::Text => summary(&manifest, Some(&arguments.file.display().to_string())).into_bytes(),
-        ShowFormat::Json => document,
+    let written = match arguments.format {
+        ShowFormat::Text => output::data(summary(&manifest, Some(&arguments.file.display().to_string())).as_bytes()),
+        ShowFormat::Json => output::stream(DocumentReader::new(&document)),
     };
-    match output::data(&text) {
+    match written {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::Done),
         written => written.context(|| "cannot write to standard output".to_owned()).map(|()| ExitCode::Done),
     }
 }
 
-/// Reads a manifest and gives it with its bytes; `-` is standard input.
-pub(super) fn read_manifest(file: &Path) -> Result<(Manifest, Vec<u8>)> {
+/// Reads a manifest and gives it with its document; `-` is standard input.
+pub(super) fn read_manifest(file: &Path) -> Result<(Manifest, DocumentFile)> {
     let path = (file != Path::new("-")).then_some(file);
-    let document = read_document(path)?;
+    let document = DocumentFile::open(path)?;
     let manifest = parse(&document).map_err(|error| {
         Error::precondition(format!("{} cannot be used", file.display()))
             .because(error)

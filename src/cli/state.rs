@@ -9,9 +9,9 @@ use pg_unfork::apply::{self, Actor, Condition, Status, UndoContext, Undone};
 use pg_unfork::cluster::{ClusterReader, STATE_DIRECTORY, Target};
 use pg_unfork::error::{Context, Error, Result};
 use pg_unfork::io::conninfo::Environment;
-use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod, interrupt_on_signals};
+use pg_unfork::io::{DataDirectory, DirectoryStore, DocumentFile, Lock, LockKind, SyncMethod, interrupt_on_signals};
 use pg_unfork::manifest::{ActionKind, Manifest};
-use pg_unfork::report::bytes;
+use pg_unfork::report::{bytes, count, why_kept};
 use pg_unfork::types::{ClusterPath, LinkText};
 
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub(super) const NOT_DURABLE: &str = "pg_unfork: WARNING: nothing is durable yet
                                       before anything relies on it.\n";
 
 /// The plan in a state directory.
-pub(super) fn stored_manifest(directory: &Path) -> Result<(Manifest, Vec<u8>)> {
+pub(super) fn stored_manifest(directory: &Path) -> Result<(Manifest, DocumentFile)> {
     let file = directory.join(STATE_DIRECTORY).join("manifest.json");
     if !file.exists() {
         return Err(Error::precondition(format!("no apply has begun on {}", directory.display()))
@@ -105,6 +105,11 @@ fn describe(status: &Status, directory: &Path, holder: Option<u32>) -> String {
     if let Some(phase) = status.phase {
         let (done, total) = (bytes(status.copied_bytes), bytes(status.total_bytes));
         let _ = writeln!(text, "phase: {phase}; {done} of {total} copied");
+    }
+    for skipped in &status.skipped {
+        let (files, total) = (count(skipped.paths, "file", "files"), bytes(skipped.bytes));
+        let total = if skipped.bytes > 0 { format!(" ({total})") } else { String::new() };
+        let _ = writeln!(text, "left: {files} {}{total}", why_kept(skipped.reason));
     }
     if let Some(problem) = &status.journal_problem {
         let _ = writeln!(text, "journal: cannot be used: {problem}");

@@ -250,6 +250,21 @@ pub trait ReadAt {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
 }
 
+impl ReadAt for Vec<u8> {
+    fn length(&self) -> Result<u64> {
+        Ok(self.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.get(offset..)).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok(count)
+    }
+}
+
 /// A file in the state directory that only grows.
 pub trait Log: ReadAt {
     /// Adds bytes at its end.

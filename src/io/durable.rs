@@ -1,7 +1,7 @@
 //! Making changes durable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -128,10 +128,19 @@ impl Syncing for InBackground {
 
 fn sync_file_systems(changed: &BTreeMap<ClusterPath, Changed>) -> Result<()> {
     let mut devices = BTreeSet::new();
-    for (path, Changed { place, .. }) in changed {
-        let device = fs::fstat(&place.root).map_err(|error| io_error("look at the root of", path, error))?.st_dev;
+    let mut sync = |path: &ClusterPath, on: BorrowedFd<'_>| {
+        let device = fs::fstat(on).map_err(|error| io_error("look at the file system of", path, error))?.st_dev;
         if devices.insert(device) {
-            fs::syncfs(&place.root).map_err(|error| io_error("sync the file system of", path, error))?;
+            fs::syncfs(on).map_err(|error| io_error("sync the file system of", path, error))?;
+        }
+        Ok(())
+    };
+    for (path, Changed { place, file }) in changed {
+        sync(path, place.root.as_fd())?;
+        // Something may be mounted below the root.
+        match file {
+            Some(file) => sync(path, file.as_fd())?,
+            None => sync(path, place.nearest().map_err(|error| io_error("open", path, error))?.as_fd())?,
         }
     }
     Ok(())

@@ -69,10 +69,23 @@ impl Place {
             Ok(file) => fs::fsync(&file),
             // Removed, or a symlink: its directory's turn comes.
             Err(Errno::NOENT | Errno::LOOP) => Ok(()),
-            // A file that its own owner may not read; the next file system sync has it.
-            Err(Errno::ACCESS) => fs::syncfs(&self.root),
+            // A file that its own owner may not read.
+            Err(Errno::ACCESS) => fs::syncfs(self.parent().nearest()?),
             Err(error) => Err(error),
         }
+    }
+
+    /// What is there, opened, or the nearest directory on the way to it: to tell the file system.
+    pub(super) fn nearest(&self) -> OsResult<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let mut rest = Some(self.rest.as_path());
+        while let Some(path) = rest.filter(|path| !path.as_os_str().is_empty()) {
+            match open_beneath(self.root.as_fd(), path, flags, Mode::empty()) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => rest = path.parent(),
+                opened => return opened,
+            }
+        }
+        open_beneath(self.root.as_fd(), Path::new("."), flags, Mode::empty())
     }
 
     /// The directory that holds it.

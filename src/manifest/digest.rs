@@ -3,6 +3,7 @@
 //! `jq -cjS 'del(.digest,.created)' plan.json | sha256sum`
 
 use std::fmt::{self, Write as _};
+use std::io;
 
 use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -22,15 +23,15 @@ pub(super) const LARGEST_NUMBER: u64 = (1 << 53) - 1;
 /// `sha256:` and the digest of a document, over its compact form with the keys as they stand and
 /// without the keys `created` and `digest` of the outermost object.
 ///
-/// The document is read once, as a stream: fields that this program does not know are covered
-/// like all others.
+/// The document is read once, as a stream, byte by byte (so a file wants a buffer): fields that this program does not
+/// know are covered like all others.
 ///
 /// # Errors
 /// [`DigestError`] where the text is no JSON, has a duplicate or misplaced key, or a number that
 /// is no integer.
-pub fn digest_of(document: &[u8]) -> Result<String, DigestError> {
+pub fn digest_of(document: impl io::Read) -> Result<String, DigestError> {
     let mut hash = Sha256::new();
-    let mut deserializer = serde_json::Deserializer::from_slice(document);
+    let mut deserializer = serde_json::Deserializer::from_reader(document);
     Canonical { hash: &mut hash, outermost: true }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(format!("sha256:{}", hex(&hash.finalize())))
@@ -204,8 +205,8 @@ mod tests {
         let document = r#" {"a" : [1, -2, {"x":"\u0041\n\u001f\u007f\/é"}], "created":"now","digest":"?", "z": {"created": null, "t":true}} "#;
         let compact = r#"{"a":[1,-2,{"x":"A\n\u001f\u007f/é"}],"z":{"created":null,"t":true}}"#;
         assert_eq!(digest_of(document.as_bytes()).unwrap(), sha256(compact));
-        assert_eq!(digest_of(br#"{"created":1}"#).unwrap(), sha256("{}"));
-        assert_eq!(digest_of(br#"{"a":[],"b":{}}"#).unwrap(), sha256(r#"{"a":[],"b":{}}"#));
+        assert_eq!(digest_of(&br#"{"created":1}"#[..]).unwrap(), sha256("{}"));
+        assert_eq!(digest_of(&br#"{"a":[],"b":{}}"#[..]).unwrap(), sha256(r#"{"a":[],"b":{}}"#));
     }
 
     #[test]

@@ -174,7 +174,7 @@ mod tests {
         fn the_written_form_is_the_one_that_is_read(document in btree_map(keys(), values(), 0..6)) {
             let text = serde_json::to_vec(&document).unwrap();
             let written = format!("sha256:{}", hex(&Sha256::digest(compact(&document).unwrap())));
-            prop_assert_eq!(written, digest_of(&text).unwrap());
+            prop_assert_eq!(written, digest_of(&*text).unwrap());
         }
     }
 

@@ -15,7 +15,7 @@ mod write;
 pub(crate) use digest::hex;
 pub use digest::{DigestError, digest_of};
 pub use model::*;
-pub use read::{ManifestError, parse};
+pub use read::{DocumentReader, ManifestError, parse};
 pub use validate::validate;
 pub use write::{identify, to_json, write_json};
 

@@ -85,6 +85,19 @@ fn check_actions(manifest: &Manifest, problems: &mut Vec<String>) {
     for kept in manifest.kept.iter().filter(|kept| paths.contains(&kept.path)).take(SHOWN) {
         problems.push(format!("{}: has an action, and is kept", kept.path));
     }
+    // An apply copies them all the same where somebody rewrites them meanwhile.
+    let mut equal: BTreeSet<&ClusterPath> = BTreeSet::new();
+    for kept in manifest.kept.iter().filter(|kept| kept.before.is_some()) {
+        if problems.len() >= SHOWN {
+            return;
+        }
+        if rule_of(&kept.path) != PathRule::Compare {
+            problems.push(format!("{}: is kept as equal, and is none of the paths that are compared", kept.path));
+        }
+        if !equal.insert(&kept.path) {
+            problems.push(format!("{}: is kept twice", kept.path));
+        }
+    }
 }
 
 fn check_action(action: &Action, block_size: u64) -> Result<(), &'static str> {

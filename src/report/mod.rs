@@ -3,5 +3,5 @@
 mod text;
 mod units;
 
-pub use text::summary;
+pub use text::{summary, why_kept};
 pub use units::{bytes, count};

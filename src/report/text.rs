@@ -171,18 +171,23 @@ fn removals(text: &mut String, manifest: &Manifest) {
     }
 }
 
+/// Why files are left as they are, to go on after "files".
+#[must_use]
+pub fn why_kept(reason: KeptReason) -> &'static str {
+    match reason {
+        KeptReason::OnlyCopyOfCommonWal => "of WAL that replay needs and only the target has: kept",
+        KeptReason::BeforeReplay => "of WAL from before replay begins: not touched",
+        KeptReason::NotReplayed => "of WAL that replay does not read: not fetched",
+        KeptReason::StatusOfUnfetchedWal => "with the archive status of such WAL: not fetched",
+        KeptReason::EqualBytes => "that are the same on both sides, byte by byte: not copied",
+        KeptReason::EqualDigests => "that are the same on both sides, by SHA-256: not copied",
+    }
+}
+
 fn kept(text: &mut String, manifest: &Manifest) {
     let mut sums: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for kept in &manifest.kept {
-        let why = match kept.reason {
-            KeptReason::OnlyCopyOfCommonWal => "of WAL that replay needs and only the target has: kept",
-            KeptReason::BeforeReplay => "of WAL from before replay begins: not touched",
-            KeptReason::NotReplayed => "of WAL that replay does not read: not fetched",
-            KeptReason::StatusOfUnfetchedWal => "with the archive status of such WAL: not fetched",
-            KeptReason::EqualBytes => "that are the same on both sides, byte by byte: not copied",
-            KeptReason::EqualDigests => "that are the same on both sides, by SHA-256: not copied",
-        };
-        let (number, total) = sums.entry(why).or_default();
+        let (number, total) = sums.entry(why_kept(kept.reason)).or_default();
         *number += 1;
         *total = u64::saturating_add(*total, size(&kept.source));
     }

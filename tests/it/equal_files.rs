@@ -9,10 +9,11 @@ use crate::faults::{kill_sealed, on};
 use crate::support::cluster::Cluster;
 use crate::support::life::{assert_follows, assert_sound_at_rest};
 use crate::support::likeness::From;
+use crate::support::outcome::Outcome;
 use crate::support::pair::Pair;
 use crate::support::servers::Major;
 use crate::support::stock::Source;
-use crate::support::tool::Plan;
+use crate::support::tool::{Plan, pg_unfork};
 use crate::support::tree::{self, Tree};
 use crate::support::{for_each_major, workload::REWIND_USER};
 
@@ -108,6 +109,33 @@ fn what_was_equal_must_stay() {
     }
 }
 
+/// The journal has what was skipped, and by which proof; so has the status, also without the plan.
+#[test]
+fn what_was_skipped_is_journaled() {
+    let Pair { source, target } = Pair::shared(Major(17)).copy();
+    let plan = Plan::of(&target, Source::Directory(&source), &[]);
+    let kept = plan.json()["kept"].as_array().unwrap().clone();
+    assert!(!kept.is_empty());
+    let _ = plan.apply(&[]).success();
+    fs::remove_file(target.path(".pg_unfork/manifest.json")).unwrap();
+    let status =
+        |format| Outcome::of(pg_unfork(&["status", "--format", format, "-D"]).arg(target.data())).success().stdout;
+    let json: Value = serde_json::from_str(&status("json")).unwrap();
+    let mut paths = 0;
+    for skipped in json["skipped"].as_array().unwrap() {
+        let same: Vec<_> = kept.iter().filter(|kept| kept["reason"] == skipped["reason"]).collect();
+        let bytes: u64 = same.iter().filter_map(|kept| kept["source"]["size"].as_u64()).sum();
+        assert_eq!(
+            (skipped["paths"].as_u64().unwrap(), skipped["bytes"].as_u64().unwrap()),
+            (same.len() as u64, bytes)
+        );
+        paths += same.len();
+    }
+    assert_eq!(paths, kept.len());
+    let text = status("text");
+    assert!(text.contains(" that are the same on both sides, byte by byte: not copied ("), "{text}");
+}
+
 /// Writes a file again, as it is.
 fn touch(path: &Path) {
     let bytes = fs::read(path).unwrap();
@@ -139,11 +167,36 @@ fn settings_that_somebody_rewrote_meanwhile() {
     let path = equal_path(&plan.json(), "pg_hba.conf");
     kill_sealed(&plan, &target);
     fs::write(target.path(&path), "rewritten").unwrap();
-    // It is verified, too.
     let _ = plan.apply(&[]).success();
     assert_eq!(fs::read(target.path(&path)).unwrap(), fs::read(source.path(&path)).unwrap());
+    let _ = on(&target, "verify").success();
     let _ = on(&target, "undo").success();
     assert_eq!(fs::read(target.path(&path)).unwrap(), b"rewritten");
+}
+
+/// The same with a live source, whose settings have changed meanwhile, too: what was copied then is verified.
+#[test]
+fn settings_that_both_sides_rewrote_meanwhile() {
+    for gone in [false, true] {
+        let pair = Pair::shared(Major(17)).copy();
+        pair.source.start();
+        let plan = Plan::of(&pair.target, pair.source(From::Live), Pair::arguments(From::Live));
+        let path = equal_path(&plan.json(), "pg_ident.conf");
+        kill_sealed(&plan, &pair.target);
+        fs::write(pair.target.path(&path), "rewritten").unwrap();
+        if gone {
+            fs::remove_file(pair.source.path(&path)).unwrap();
+        } else {
+            fs::write(pair.source.path(&path), "# by the source's owner\n").unwrap();
+        }
+        let _ = plan.apply(&[]).success();
+        assert_eq!(fs::read(pair.target.path(&path)).ok(), fs::read(pair.source.path(&path)).ok());
+        let _ = on(&pair.target, "verify").success();
+        fs::write(pair.target.path(&path), "# by another owner").unwrap();
+        let _ = on(&pair.target, "verify").failure();
+        let _ = on(&pair.target, "undo").success();
+        assert_eq!(fs::read(pair.target.path(&path)).unwrap(), b"rewritten");
+    }
 }
 
 /// With the journal damaged an undo presumes what the last steps did; it must not take settings that were equal for
@@ -163,6 +216,30 @@ fn equal_settings_outlive_an_undo_without_a_journal() {
     fs::write(&journal, bytes).unwrap();
     let _ = on(&pair.target, "undo").success();
     assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &tree::is_own_state), [""; 0]);
+}
+
+/// Settings that the last steps overwrote cannot be put back once somebody has removed what was kept of them.
+#[test]
+fn what_was_kept_of_settings_is_gone() {
+    let pair = Pair::shared(Major(18)).copy();
+    fs::copy(pair.source.path("postgresql.auto.conf"), pair.target.path("postgresql.auto.conf")).unwrap();
+    pair.source.start();
+    let plan = Plan::of(&pair.target, pair.source(From::Live), &["-R"]);
+    let _ = equal_path(&plan.json(), "postgresql.auto.conf");
+    let _ = plan.apply(&[]).success();
+    let after = Tree::of(&pair.target);
+    let kept = fs::read_dir(pair.target.path(".pg_unfork/undo")).unwrap().map(|entry| entry.unwrap().path());
+    let extras: Vec<_> = kept.filter(|path| path.to_string_lossy().contains("/extra.")).collect();
+    assert!(!extras.is_empty());
+    for extra in extras {
+        let aside = pair.target.path("aside");
+        fs::rename(&extra, &aside).unwrap();
+        let outcome = on(&pair.target, "undo").failure();
+        assert!(outcome.stderr.contains("is gone"), "{outcome}");
+        fs::rename(&aside, &extra).unwrap();
+    }
+    assert_eq!(tree::diff(&after, &Tree::of(&pair.target), &tree::is_own_state), [""; 0]);
+    let _ = on(&pair.target, "undo").success();
 }
 
 /// Maps, transaction state and settings that were equal when the plan was made, and that a live source then changes:

@@ -32,6 +32,8 @@ const BATCH: u64 = 256 << 10;
 pub(super) struct Case {
     pub(super) pair: Pair,
     from: From,
+    /// Connections to a live source.
+    jobs: usize,
     plan: Plan,
     manifest: Manifest,
     before: Tree,
@@ -57,6 +59,11 @@ impl Case {
         Self::of(Pair::shared(major).copy(), from)
     }
 
+    /// The same with so many connections to a live source.
+    pub(super) fn with_jobs(self, jobs: usize) -> Self {
+        Self { jobs, ..self }
+    }
+
     /// A pair whose source is stopped.
     pub(super) fn of(pair: Pair, from: From) -> Self {
         let mut varies = Vec::new();
@@ -78,7 +85,8 @@ bgwriter_lru_maxpages = 0
         let (before, times) = (Tree::of(&pair.target), modification_times(&pair.target));
         let target = pair.copy_target();
         let control = Vec::new();
-        let mut case = Self { pair, from, plan, manifest, after: before.clone(), before, times, control, varies };
+        let mut case =
+            Self { pair, from, jobs: 1, plan, manifest, after: before.clone(), before, times, control, varies };
         let outcome = case.apply(&target, &Trap::counting(), true).unwrap();
         assert!(matches!(outcome, Applied::Rewound { .. }));
         case.after = Tree::of(&target);
@@ -109,7 +117,7 @@ bgwriter_lru_maxpages = 0
         Ok(Box::new(SqlSource::connect(
             conninfo,
             Patience { timeout: Duration::from_secs(60), interrupt: Interrupt::new() },
-            Load::single(),
+            Load::new(self.jobs, None),
         )?))
     }
 

@@ -111,8 +111,8 @@ fn failures_are_survived() {
 /// A live source's files come in pieces over its connection, and its WAL once more at the end.
 #[test]
 fn an_apply_from_a_live_source_that_dies() {
-    for major in [Major(13), Major(18)] {
-        let case = Case::new(major, From::Live);
+    for (major, jobs) in [(Major(13), 1), (Major(18), 6)] {
+        let case = Case::new(major, From::Live).with_jobs(jobs);
         let runs = forward(&case, true, Fault::Death, 14 * soak())
             + forward(&case, false, Fault::DeathHalfWay, 6 * soak())
             + back(&case, Fault::Death, 10 * soak());

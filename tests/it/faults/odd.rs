@@ -42,16 +42,68 @@ fn large_files() {
         case.assert_as_before(&target);
     }
     // In the midst of the pieces.
+    let whole = Trap::counting();
+    let _ = case.apply(&case.pair.copy_target(), &whole, true).unwrap();
     let target = case.pair.copy_target();
-    let died = (1..steps).step_by(7).any(|at| {
-        let _ = case.apply(&target, &Trap::new(at, Fault::Death), true);
-        fs::read_dir(target.path(".pg_unfork")).is_ok_and(|entries| {
-            entries.flatten().any(|entry| entry.metadata().is_ok_and(|draft| draft.len() == 64 * MIB))
-        })
-    });
-    assert!(died, "no apply died with a piece of the large file done");
-    let _ = case.apply(&target, &Trap::counting(), true).unwrap();
+    let committed = whole.number_of("commit large").unwrap();
+    assert!(case.apply(&target, &Trap::new(committed, Fault::Death), true).is_err());
+    let journaled = case.bytes_journaled(&target);
+    let draft = |entry: fs::DirEntry| entry.metadata().unwrap().len() >= 128 * MIB;
+    assert!(fs::read_dir(target.path(".pg_unfork")).unwrap().flatten().any(draft));
+    let outcome = case.apply(&target, &Trap::counting(), true).unwrap();
     case.assert_applied(&target);
+    case.assert_nothing_twice(outcome, journaled);
+}
+
+/// A large file's copy that was put in place and is not in the journal is made again; dies that, too, what the journal
+/// has of the first is not taken for the second's.
+#[test]
+fn large_files_that_are_begun_twice() {
+    let pair = Pair::shared(Major(16)).copy();
+    let content: Vec<u8> = (0..140_u32 << 18).flat_map(u32::to_le_bytes).collect();
+    fs::write(pair.source.path("large"), content).unwrap();
+    let case = Case::of(pair, From::Stopped);
+    let whole = Trap::counting();
+    let _ = case.apply(&case.pair.copy_target(), &whole, true).unwrap();
+    let committed = whole.number_of("commit large").unwrap();
+    let mut begun_twice = 0;
+    for after in (1..).step_by(6) {
+        let target = case.pair.copy_target();
+        assert!(case.apply(&target, &Trap::new(committed + after, Fault::Death), true).is_err());
+        let journaled = case.bytes_journaled(&target);
+        let again = Trap::counting();
+        let _ = case.apply(&target.duplicate(), &again, true).unwrap();
+        let Some(begun) = again.number_of("write large") else { break };
+        begun_twice += u64::from(journaled > 64 * MIB);
+        assert!(case.apply(&target, &Trap::new(begun, Fault::DeathHalfWay), true).is_err());
+        let _ = case.apply(&target, &Trap::counting(), true).unwrap();
+        case.assert_applied(&target);
+    }
+    assert!(begun_twice > 0);
+}
+
+/// The system fails to make a piece of a large file durable, and tells only once: what comes behind it is not done.
+#[test]
+fn large_files_that_do_not_get_to_the_disk() {
+    let pair = Pair::shared(Major(15)).copy();
+    let content: Vec<u8> = (0..140_u32 << 18).flat_map(u32::to_le_bytes).collect();
+    fs::write(pair.source.path("large"), content).unwrap();
+    let case = Case::of(pair, From::Stopped);
+    let whole = Trap::counting();
+    let _ = case.apply(&case.pair.copy_target(), &whole, false).unwrap();
+    let paused = whole.number_of("pause large").unwrap();
+    for after in 1..=4 {
+        let target = case.pair.copy_target();
+        let failed = case.apply(&target, &Trap::new(paused + after, Fault::Error(5)), false);
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::Incomplete);
+        let journaled = case.bytes_journaled(&target);
+        let outcome = case.apply(&target, &Trap::counting(), false).unwrap();
+        case.assert_applied(&target);
+        case.assert_nothing_twice(outcome, journaled);
+        let left = fs::read_dir(target.path(".pg_unfork")).unwrap().flatten().map(|entry| entry.file_name());
+        let drafts: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("new.")).collect();
+        assert_eq!(drafts, [""; 0]);
+    }
 }
 
 /// A table of which more is changed than is copied at a time is dropped on the source after the plan.

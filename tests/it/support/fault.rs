@@ -1,12 +1,13 @@
 //! A target on which something goes wrong at a chosen operation.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use pg_unfork::cluster::{
     ClusterReader, Comparison, DirectoryId, Durability, FileEntry, FileSystem, FileTime, Inventory, Likeness,
-    LocalFiles, Log, NewFile, Owner, PatchFile, Position, ReadAt, Request, Sink, Source, SourceKind, TargetStore,
+    LocalFiles, Log, NewFile, Owner, PatchFile, Position, ReadAt, Request, Sink, Source, SourceKind, Syncing,
+    TargetStore,
 };
 use pg_unfork::error::{Error, Result};
 use pg_unfork::progress::Progress;
@@ -27,6 +28,8 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone)]
 pub(crate) struct Trap {
     count: Rc<Cell<u64>>,
+    /// Operations on new files and logs, by their numbers.
+    names: Rc<RefCell<Vec<(u64, String)>>>,
     at: u64,
     fault: Fault,
 }
@@ -34,7 +37,7 @@ pub(crate) struct Trap {
 impl Trap {
     /// Fails at the operation number `at`, counted from 1.
     pub(crate) fn new(at: u64, fault: Fault) -> Self {
-        Self { count: Rc::new(Cell::new(0)), at, fault }
+        Self { count: Rc::default(), names: Rc::default(), at, fault }
     }
 
     /// Never fails.
@@ -45,6 +48,22 @@ impl Trap {
     /// How many operations there were.
     pub(crate) fn count(&self) -> u64 {
         self.count.get()
+    }
+
+    /// The numbers of the operations of that name: `create`, `write`, `pause` or `commit` and the path of a new file, or
+    /// `sync` and the name of a log.
+    pub(crate) fn numbers_of(&self, name: &str) -> Vec<u64> {
+        self.names.borrow().iter().filter(|(_, found)| found == name).map(|(number, _)| *number).collect()
+    }
+
+    /// The first of them; none where there is none.
+    pub(crate) fn number_of(&self, name: &str) -> Option<u64> {
+        self.numbers_of(name).first().copied()
+    }
+
+    /// Says what the next operation is called.
+    fn name(&self, what: &str, path: &str) {
+        self.names.borrow_mut().push((self.count.get() + 1, format!("{what} {path}")));
     }
 
     /// Counts an operation; how much of it is done, or the error.
@@ -170,6 +189,8 @@ impl Sink for TrappedSink<'_> {
 
 struct Trapped<T: ?Sized> {
     inner: Box<T>,
+    /// What it is, where that matters.
+    path: String,
     trap: Trap,
 }
 
@@ -198,9 +219,10 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
         self.inner.create_symlink(path, text)
     }
     fn create_file(&mut self, path: &ClusterPath, draft: &str, from: u64) -> Result<Box<dyn NewFile>> {
+        self.trap.name("create", &path.to_string());
         self.trap.whole()?;
         let inner = self.inner.create_file(path, draft, from)?;
-        Ok(Box::new(Trapped { inner, trap: self.trap.clone() }))
+        Ok(Box::new(Trapped { inner, path: path.to_string(), trap: self.trap.clone() }))
     }
     fn draft_size(&self, path: &ClusterPath, draft: &str) -> Result<Option<u64>> {
         self.inner.draft_size(path, draft)
@@ -213,7 +235,7 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
     }
     fn open_file(&mut self, path: &ClusterPath) -> Result<Box<dyn PatchFile>> {
         let inner = self.inner.open_file(path)?;
-        Ok(Box::new(Trapped { inner, trap: self.trap.clone() }))
+        Ok(Box::new(Trapped { inner, path: String::new(), trap: self.trap.clone() }))
     }
     fn truncate(&mut self, path: &ClusterPath, size: u64) -> Result<()> {
         self.trap.whole()?;
@@ -251,7 +273,7 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
             self.trap.whole()?;
         }
         let log = self.inner.open_log(near, name, create)?;
-        Ok(log.map(|inner| Box::new(Trapped { inner, trap: self.trap.clone() }) as Box<dyn Log>))
+        Ok(log.map(|inner| Box::new(Trapped { inner, path: name.to_owned(), trap: self.trap.clone() }) as Box<dyn Log>))
     }
     fn roots(&self) -> Vec<Option<ClusterPath>> {
         self.inner.roots()
@@ -275,6 +297,24 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
         self.trap.whole()?;
         self.inner.sync(progress)
     }
+    fn begin_sync(&mut self) -> Result<Box<dyn Syncing>> {
+        // It fails when it is waited for.
+        let failed = self.trap.whole().err();
+        let syncing = self.inner.begin_sync()?;
+        Ok(Box::new(TrappedSyncing { syncing, failed }))
+    }
+}
+
+struct TrappedSyncing {
+    syncing: Box<dyn Syncing>,
+    failed: Option<Error>,
+}
+
+impl Syncing for TrappedSyncing {
+    fn wait(self: Box<Self>) -> Result<()> {
+        let outcome = self.syncing.wait();
+        self.failed.map_or(outcome, Err)
+    }
 }
 
 impl<T: ReadAt + ?Sized> ReadAt for Trapped<T> {
@@ -292,12 +332,14 @@ fn died() -> Error {
 
 impl<T: PatchFile + ?Sized> PatchFile for Trapped<T> {
     fn write_at(&mut self, data: &[u8], offset: u64) -> Result<()> {
+        self.trap.name("write", &self.path);
         match self.trap.step()? {
             Part::All => self.inner.write_at(data, offset),
             Part::Half => self.inner.write_at(&data[..data.len() / 2], offset).and(Err(died())),
         }
     }
     fn copy_from(&mut self, source: BorrowedFd<'_>, offset: u64, length: u64, crc: u32) -> Result<(u64, u32)> {
+        self.trap.name("write", &self.path);
         match self.trap.step()? {
             Part::All => self.inner.copy_from(source, offset, length, crc),
             Part::Half => self.inner.copy_from(source, offset, length.min(8192) / 2, crc).and(Err(died())),
@@ -307,10 +349,12 @@ impl<T: PatchFile + ?Sized> PatchFile for Trapped<T> {
 
 impl NewFile for Trapped<dyn NewFile> {
     fn commit(self: Box<Self>, durability: Durability) -> Result<()> {
+        self.trap.name("commit", &self.path);
         self.trap.whole()?;
         self.inner.commit(durability)
     }
     fn pause(self: Box<Self>) -> Result<()> {
+        self.trap.name("pause", &self.path);
         self.trap.whole()?;
         self.inner.pause()
     }
@@ -328,6 +372,7 @@ impl Log for Trapped<dyn Log> {
         self.inner.truncate(length)
     }
     fn sync(&mut self) -> Result<()> {
+        self.trap.name("sync", &self.path);
         self.trap.whole()?;
         self.inner.sync()
     }

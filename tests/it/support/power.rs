@@ -91,6 +91,14 @@ impl PowerStore {
         Self { live, machine: Rc::new(RefCell::new(machine)) }
     }
 
+    /// Another process on the same machine, with a store of its own for the same directory. The power is cut when
+    /// something is to be made durable for the `cut_after`th time from now.
+    pub(crate) fn again(&self, live: DirectoryStore, cut_after: u64) -> Self {
+        let mut machine = self.machine.borrow_mut();
+        machine.cut_at = machine.syncs.saturating_add(cut_after);
+        Self { live, machine: Rc::clone(&self.machine) }
+    }
+
     /// How often something was made durable.
     pub(crate) fn syncs(&self) -> u64 {
         self.machine.borrow().syncs
