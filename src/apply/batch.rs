@@ -2,7 +2,7 @@
 
 use super::units::size;
 use crate::cluster::Request;
-use crate::manifest::Action;
+use crate::manifest::{Action, ActionKind};
 
 /// Requests in a batch: what a live source can answer in few round trips.
 const BATCH_REQUESTS: usize = 8192;
@@ -61,13 +61,13 @@ impl<'m> Batch<'m> {
         self.requests.len() >= BATCH_REQUESTS || self.bytes >= limit
     }
 
-    /// Cuts it into at most `most` parts of about as many bytes each. No action is in two parts.
+    /// Cuts it into about `most` parts of about as many bytes each. No new file is in two parts: it has one draft.
     pub(super) fn split(self, most: usize) -> Vec<Self> {
         let share = (self.bytes / most.max(1) as u64).max(SMALLEST_PART);
         let mut parts: Vec<Self> = Vec::new();
         for (piece, request) in self.pieces.into_iter().zip(self.requests) {
             match parts.last_mut() {
-                Some(part) if part.bytes < share || part.is_about(piece.action) => part.push(piece, request),
+                Some(part) if part.bytes < share || part.is_one_file_with(piece.action) => part.push(piece, request),
                 _ => {
                     let mut part = Self::default();
                     part.push(piece, request);
@@ -78,8 +78,9 @@ impl<'m> Batch<'m> {
         parts
     }
 
-    fn is_about(&self, action: &Action) -> bool {
-        self.pieces.last().is_some_and(|last| std::ptr::eq(last.action, action))
+    fn is_one_file_with(&self, action: &Action) -> bool {
+        let last = self.pieces.last().map(|last| last.action);
+        action.kind == ActionKind::CopyFile && last.is_some_and(|last| std::ptr::eq(last, action))
     }
 }
 
@@ -92,7 +93,7 @@ fn asked(action: &Action, request: &Request) -> u64 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::manifest::{ActionKind, Phase, Reason};
+    use crate::manifest::{Phase, Reason};
     use crate::types::ClusterPath;
 
     fn action(number: u32) -> Action {
@@ -100,7 +101,7 @@ mod tests {
             after: None,
             before: None,
             blocks: Vec::new(),
-            kind: ActionKind::Patch,
+            kind: if number < 5 { ActionKind::CopyFile } else { ActionKind::Patch },
             path: ClusterPath::new(format!("base/1/{number}").as_bytes()).unwrap(),
             phase: Phase::Copy,
             reason: Reason::OnlyOnSource,
@@ -108,7 +109,7 @@ mod tests {
         }
     }
 
-    /// Which actions' requests, each so many MiB, come to be in which part.
+    /// Which actions' requests, each so many MiB, come to be in which part. The first five are new files.
     fn split(most: usize, requests: &[(usize, u64)]) -> Vec<Vec<usize>> {
         let actions: Vec<Action> = (0..10).map(action).collect();
         let mut batch = Batch::default();
@@ -124,14 +125,16 @@ mod tests {
     type Case<'a> = (usize, &'a [(usize, u64)], &'a [&'a [usize]]);
 
     #[test]
-    fn parts_have_whole_actions_and_about_as_many_bytes() {
-        let cases: [Case<'_>; 6] = [
+    fn parts_have_whole_new_files_and_about_as_many_bytes() {
+        let cases: [Case<'_>; 8] = [
             (2, &[], &[]),
             (2, &[(0, 4), (1, 4), (2, 4), (3, 4)], &[&[0, 1], &[2, 3]]),
             (1, &[(0, 4), (1, 4)], &[&[0, 1]]),
             (2, &[(0, 4), (0, 4), (0, 4), (1, 1)], &[&[0, 0, 0], &[1]]),
             (4, &[(0, 0), (1, 0), (2, 0), (3, 0)], &[&[0, 1, 2, 3]]),
             (3, &[(0, 1), (1, 7), (2, 1), (3, 1)], &[&[0, 1], &[2, 3]]),
+            (2, &[(5, 4), (5, 4), (5, 4), (6, 4)], &[&[5, 5], &[5, 6]]),
+            (2, &[(0, 4), (0, 4), (5, 4), (5, 4)], &[&[0, 0], &[5, 5]]),
         ];
         for (most, requests, expected) in cases {
             assert_eq!(split(most, requests), expected, "{most} {requests:?}");

@@ -1,14 +1,19 @@
 //! Executing actions, phase by phase; see `copying` for those that copy.
 
+use std::thread;
+
 use super::copying::Unsettled;
 use super::images::Images;
 use super::journal::{PhaseDone, Record, Writer as Journal};
 use crate::cluster::{FileEntry, FileKind, SMALL_FILE_LIMIT, Source, TargetStore};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::manifest::{Action, ActionKind, Manifest, PathState, Phase, WalPlace};
 use crate::progress::Progress;
 use crate::types::ClusterPath;
+
+/// Threads that remove files.
+const REMOVING: usize = 8;
 
 /// Executes the actions of a manifest, phase by phase.
 pub(super) struct Units<'a> {
@@ -100,10 +105,13 @@ impl Units<'_> {
             }
             self.store.sync_kept()?;
         }
-        for (number, action) in actions.into_iter().rev() {
+        let is_directory =
+            |action: &Action| action.before.as_ref().is_some_and(|state| state.size.is_none() && state.link.is_none());
+        let (directories, others): (Vec<_>, Vec<_>) = actions.into_iter().partition(|(_, action)| is_directory(action));
+        self.remove_files(&others.into_iter().map(|(_, action)| action).collect::<Vec<_>>())?;
+        for (number, action) in directories.into_iter().rev() {
             self.interrupt.check()?;
-            let is_directory = action.before.as_ref().is_some_and(|state| state.size.is_none() && state.link.is_none());
-            let gone = if is_directory && self.images.is_some() {
+            let gone = if self.images.is_some() {
                 self.store.keep_directory(&action.path, &number.to_string())?
             } else {
                 self.store.remove(&action.path)?
@@ -112,6 +120,37 @@ impl Units<'_> {
         }
         // Where directories went to, before where they came from.
         self.store.sync_kept()
+    }
+
+    /// Removes what is no directory, several at a time: freeing a large file's blocks takes a while.
+    fn remove_files(&mut self, actions: &[&Action]) -> Result<()> {
+        let interrupt = self.interrupt;
+        let remove = |store: &mut dyn TargetStore, actions: &[&Action]| {
+            actions.iter().try_fold(0, |left, action| {
+                interrupt.check()?;
+                Ok(left + u64::from(!store.remove(&action.path)?))
+            })
+        };
+        let share = actions.len().div_ceil(REMOVING).max(1);
+        let mut parts = actions.chunks(share);
+        let own = parts.next().unwrap_or_default();
+        let others: Vec<_> = parts.map(|part| (self.store.another(), part)).collect();
+        let left: Result<Vec<u64>> = thread::scope(|scope| {
+            let (mut threads, mut alone) = (Vec::new(), Vec::new());
+            for (store, part) in others {
+                match store {
+                    Some(mut store) => threads.push(scope.spawn(move || remove(&mut *store, part))),
+                    None => alone.push(part),
+                }
+            }
+            let here = std::iter::once(own).chain(alone).map(|part| remove(self.store, part));
+            let here: Vec<Result<u64>> = here.collect();
+            let died = || Err(Error::failure("a thread that removed files has died"));
+            let there = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| died()));
+            here.into_iter().chain(there).collect()
+        });
+        self.left += left?.into_iter().sum::<u64>();
+        Ok(())
     }
 
     /// Copies settings again that somebody has rewritten since they were copied (orchestrators do that while they

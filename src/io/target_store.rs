@@ -15,7 +15,7 @@ use super::beneath::{OsResult, open_beneath, open_parent};
 use super::draft::{Draft, OpenFile};
 use super::durable::{Changes, SyncMethod};
 use super::keep;
-use super::log::LogFile;
+use super::log::{LargeLog, LogFile};
 use super::place::{Place, entry_of, io_error, make_directory, open_directory};
 use crate::cluster::rules::is_tablespace_link;
 use crate::cluster::{
@@ -471,7 +471,9 @@ impl TargetStore for DirectoryStore {
         if create && self.changes.wanted() {
             sync_way_to(&root, path.parent().unwrap_or(Path::new("."))).map_err(fail)?;
         }
-        Ok(Some(Box::new(LogFile::new(file, shown, self.changes.wanted())?)))
+        let log = LogFile::new(file, shown, self.changes.wanted())?;
+        let is_large = self.changes.wanted() && path.starts_with(keep::undo_directory());
+        Ok(Some(if is_large { Box::new(LargeLog::new(log)?) } else { Box::new(log) }))
     }
 
     fn roots(&self) -> Vec<Option<ClusterPath>> {
