@@ -41,8 +41,8 @@ pub(super) struct Batch<'m> {
 }
 
 impl<'m> Batch<'m> {
-    pub(super) fn add(&mut self, piece: Piece<'m>, offset: u64, length: Option<u64>) {
-        let request = Request { path: piece.action.path.clone(), offset, length };
+    pub(super) fn add(&mut self, piece: Piece<'m>, offset: u64, length: Option<u64>, expected: u64) {
+        let request = Request { path: piece.action.path.clone(), offset, length, expected };
         self.push(piece, request);
     }
 
@@ -115,7 +115,7 @@ mod tests {
         let mut batch = Batch::default();
         for &(of, mib) in requests {
             let piece = Piece { action: &actions[of], number: None, piece: 0, is_last: true };
-            batch.add(piece, 0, Some(mib << 20));
+            batch.add(piece, 0, Some(mib << 20), 0);
         }
         let place = |piece: &Piece<'_>| actions.iter().position(|action| std::ptr::eq(action, piece.action)).unwrap();
         batch.split(most).iter().map(|part| part.pieces.iter().map(place).collect()).collect()

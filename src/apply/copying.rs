@@ -9,11 +9,11 @@ use std::thread;
 
 use super::batch::{Batch, Piece};
 use super::journal::{Copied, PIECE, Record, pieces};
-use super::units::Units;
+use super::units::{Units, size};
 use super::writer::{Job, Written};
 use crate::cluster::{Source, SourceKind, Syncing, TargetStore};
 use crate::error::{Context, Error, Result};
-use crate::manifest::{Action, ActionKind};
+use crate::manifest::{Action, ActionKind, Phase};
 
 /// The most threads that copy.
 const MOST_THREADS: usize = 8;
@@ -43,6 +43,8 @@ impl<'m> Units<'m> {
             self.check_draft(number, action)?;
             let all = pieces(action, u64::from(self.manifest.target.control_file.geometry.block_size));
             let last = all.len().saturating_sub(1);
+            let segment = self.manifest.target.control_file.geometry.wal_segment_size.bytes();
+            let expected = if action.phase == Phase::Finish { segment } else { size(&action.source) };
             for (place, (offset, length)) in all.into_iter().enumerate() {
                 let piece = u32::try_from(place).unwrap_or(u32::MAX);
                 let done = number.and_then(|number| self.journal.journal().record_of(number, piece));
@@ -52,7 +54,7 @@ impl<'m> Units<'m> {
                     }
                     continue;
                 }
-                batch.add(Piece { action, number, piece, is_last: place == last }, offset, length);
+                batch.add(Piece { action, number, piece, is_last: place == last }, offset, length, expected);
                 if batch.is_full(self.batch_bytes) {
                     ready = self.step(ready, std::mem::take(&mut batch))?;
                 }

@@ -155,7 +155,7 @@ fn joined(directory: &ClusterPath, name: &str) -> Result<ClusterPath> {
 /// Every file that will be fetched can be read now; WAL that replay needs is still there.
 pub(super) fn check_readable(manifest: &Manifest, source: &mut dyn Source) -> Result<()> {
     let fetched = manifest.actions.iter().filter(|action| action.source.is_some());
-    let touch = |action: &Action| Request { path: action.path.clone(), offset: 0, length: Some(0) };
+    let touch = |action: &Action| Request { path: action.path.clone(), offset: 0, length: Some(0), expected: 0 };
     let requests: Vec<Request> = fetched.map(touch).collect();
     let mut gone = Gone::default();
     source.fetch(&requests, &mut gone).map_err(|error| {

@@ -111,10 +111,10 @@ pub(super) struct ApplyArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct LoadArguments {
-    /// How many connections to a source server may be read from at a time, 1 to 16. Where the server has no
-    /// more, fewer are used. Of no effect for a stopped source.
-    #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u8).range(1..=16))]
-    jobs: u8,
+    /// How many connections to a source server may be read from at a time, 1 to 16: one on the same machine and four
+    /// elsewhere, unless given. Where the server has no more, fewer are used. Of no effect for a stopped source.
+    #[arg(short, long, value_name = "N", value_parser = value_parser!(u8).range(1..=16))]
+    jobs: Option<u8>,
     /// The most that is read from a source server in a second: kilobytes, or with the suffix k or M kilobytes
     /// or megabytes; 32k to 1024M. Not for a stopped source.
     #[arg(short = 'r', long, value_name = "RATE", conflicts_with = "pgdata")]
@@ -124,7 +124,7 @@ pub(super) struct LoadArguments {
 impl LoadArguments {
     /// As the library wants it.
     pub(super) fn load(&self) -> Load {
-        Load::new(self.jobs.into(), self.max_rate)
+        Load::new(self.jobs.map(usize::from), self.max_rate)
     }
 }
 

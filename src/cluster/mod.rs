@@ -169,6 +169,8 @@ pub struct Request {
     pub offset: u64,
     /// How many bytes; to the file's end, as it is then, where none.
     pub length: Option<u64>,
+    /// How long the file is thought to be, in bytes: a hint, where it is read to its end.
+    pub expected: u64,
 }
 
 /// Takes what a source delivers for a list of requests; `index` is the request's place in it.

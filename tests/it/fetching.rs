@@ -66,7 +66,7 @@ fn path_of(cluster: &Cluster, name: &[u8]) -> std::path::PathBuf {
 
 fn request(file: usize, offset: u64, length: Option<u64>) -> Request {
     let name = FILES.get(file).map_or(&b"none"[..], |(name, _)| name);
-    Request { path: ClusterPath::new(name).unwrap(), offset, length }
+    Request { path: ClusterPath::new(name).unwrap(), offset, length, expected: 0 }
 }
 
 /// What must be delivered.
@@ -84,7 +84,7 @@ fn expected(requests: &[(usize, u64, Option<u64>)]) -> Vec<(usize, bool, Vec<u8>
 fn connect(conninfo: &str, jobs: usize, rate: Option<&str>) -> SqlSource {
     let conninfo = ConnInfo::resolve(conninfo, &Environment::of_process()).unwrap();
     let patience = Patience { timeout: Duration::from_secs(60), interrupt: Interrupt::new() };
-    SqlSource::connect(conninfo, patience, Load::new(jobs, rate.map(|rate| rate.parse().unwrap()))).unwrap()
+    SqlSource::connect(conninfo, patience, Load::new(Some(jobs), rate.map(|rate| rate.parse().unwrap()))).unwrap()
 }
 
 #[test]

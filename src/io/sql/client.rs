@@ -11,8 +11,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use postgres::types::{BorrowToSql, ToSql, Type};
-use postgres::{NoTls, Row, Statement, ToStatement};
+use futures_util::future::{join, join_all};
+use postgres::types::{ToSql, Type};
+use postgres::{NoTls, Row, Statement};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Sleep, sleep};
 use tokio_postgres::{Config, RowStream};
@@ -97,46 +98,43 @@ impl Client {
         self.line.limits.over = over.clone();
     }
 
-    /// Executes statements that need no answer.
-    pub(super) fn batch_execute(&mut self, sql: &str) -> Outcome<()> {
-        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
-        line.wait(engine.batch_execute(sql))
-    }
-
     /// Prepares a statement.
     pub(super) fn prepare(&mut self, sql: &str) -> Outcome<Statement> {
         let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
         line.wait(engine.prepare(sql))
     }
 
-    /// The rows of a short answer.
-    pub(super) fn query(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Outcome<Vec<Row>> {
+    /// The rows of a short answer, in a single round trip.
+    pub(super) fn query(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Outcome<Vec<Row>> {
         let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
-        line.wait(engine.query(sql, parameters))
+        line.wait(engine.query_typed(sql, parameters))
     }
 
     /// The only row of an answer, in a single round trip.
-    pub(super) fn query_typed(&mut self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Outcome<Row> {
+    pub(super) fn query_one(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Outcome<Row> {
         let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
         line.wait(engine.query_typed_one(sql, parameters))
     }
 
-    /// The only row of an answer.
-    pub(super) fn query_one(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Outcome<Row> {
+    /// Executes statements, and then asks questions that have one row as their answer each: all in a single round trip.
+    pub(super) fn ask_all(
+        &mut self,
+        statements: &str,
+        questions: &[(&str, &[Parameter<'_>])],
+    ) -> Outcome<Vec<Outcome<Row>>> {
         let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
-        line.wait(engine.query_one(sql, parameters))
+        line.wait(async {
+            let answers = join_all(questions.iter().map(|(sql, parameters)| engine.query_typed_one(sql, parameters)));
+            // What is polled first goes out first.
+            let (executed, answers) = join(engine.batch_execute(statements), answers).await;
+            executed.map(|()| answers.into_iter().map(|answer| answer.map_err(Trouble::from)).collect())
+        })
     }
 
     /// The rows of an answer one by one.
-    pub(super) fn query_raw<S, P, I>(&mut self, statement: &S, parameters: I) -> Outcome<Rows<'_>>
-    where
-        S: ?Sized + ToStatement,
-        P: BorrowToSql,
-        I: IntoIterator<Item = P>,
-        I::IntoIter: ExactSizeIterator,
-    {
+    pub(super) fn query_raw(&mut self, sql: &str) -> Outcome<Rows<'_>> {
         let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
-        let stream = line.wait(engine.query_raw(statement, parameters))?;
+        let stream = line.wait(engine.query_typed_raw(sql, std::iter::empty::<(&(dyn ToSql + Sync), Type)>()))?;
         Ok(Rows { line, stream: Box::pin(stream) })
     }
 }
@@ -166,6 +164,9 @@ impl Client {
         })
     }
 }
+
+/// A parameter of a short query, and its type.
+pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// A query's parameters, for as long as it takes.
 pub(super) type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;

@@ -9,7 +9,6 @@ use super::attempts::Attempts;
 use super::client::Limits;
 use super::desk::{Desk, RunId, Task, Wanted};
 use super::fetch::Flight;
-use super::load::Load;
 use super::patience::{Patience, Seen};
 use super::session::Session;
 use super::trouble::lost;
@@ -26,21 +25,21 @@ pub(super) struct Crew {
     desk: Arc<Desk>,
     /// Ends what the threads wait for.
     over: Interrupt,
-    /// How many there may be.
-    others: usize,
+    /// The most that there are threads for.
+    most: usize,
     /// Those that were begun with.
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Crew {
     /// Nobody yet.
-    pub(super) fn new(load: Load, desk: Arc<Desk>) -> Self {
-        Self { desk, over: Interrupt::new(), others: load.others(), threads: Vec::new() }
+    pub(super) fn new(desk: Arc<Desk>) -> Self {
+        Self { desk, over: Interrupt::new(), most: usize::MAX, threads: Vec::new() }
     }
 
-    /// Begins with the threads, unless they are there. Each makes a session when one is worth it.
-    pub(super) fn start(&mut self, conninfo: &ConnInfo, patience: &Patience, depth: usize) {
-        while self.threads.len() < self.others {
+    /// Begins with so many threads, unless they are there. Each makes a session when one is worth it.
+    pub(super) fn start(&mut self, others: usize, conninfo: &ConnInfo, patience: &Patience, depth: usize) {
+        while self.threads.len() < others.min(self.most) {
             let helper = Helper {
                 conninfo: conninfo.clone(),
                 patience: patience.clone(),
@@ -51,7 +50,7 @@ impl Crew {
             // Without a thread there are fewer sessions.
             match thread::Builder::new().name("source".to_owned()).spawn(move || helper.work()) {
                 Ok(thread) => self.threads.push(thread),
-                Err(_) => self.others = self.threads.len(),
+                Err(_) => self.most = self.threads.len(),
             }
         }
     }

@@ -7,6 +7,7 @@
 
 use std::thread;
 
+use postgres::types::Type;
 use sha2::{Digest, Sha256};
 
 use super::SqlSource;
@@ -167,7 +168,18 @@ impl Session {
         };
         let (starts, stops) = (numbers(|stretch| stretch.start)?, numbers(|stretch| stretch.stop)?);
         let steps = numbers(|stretch| stretch.step)?;
-        let rows = self.client.query(DIGESTS, &[&paths, &starts, &stops, &steps]).map_err(failed)?;
+        let rows = self
+            .client
+            .query(
+                DIGESTS,
+                &[
+                    (&paths, Type::TEXT_ARRAY),
+                    (&starts, Type::INT8_ARRAY),
+                    (&stops, Type::INT8_ARRAY),
+                    (&steps, Type::INT8_ARRAY),
+                ],
+            )
+            .map_err(failed)?;
         if rows.len() != batch.len() {
             return Err(Error::failure("the source server does not answer what was asked"));
         }

@@ -168,6 +168,7 @@ mod tests {
             path: ClusterPath::new(b"base/1/1").unwrap(),
             offset: number * 100 * BLOCK,
             length: Some(BLOCK),
+            expected: 0,
         };
         let requests: Vec<_> = (0..blocks).map(request).collect();
         let shape = Shape { query: 4 * BLOCK, window: 10 * BLOCK, ..Shape::of(Duration::ZERO, Load::single()) };
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn the_rate_comes_before_the_window() {
         let mut ledger = ledger(20);
-        let mut pace = Load::new(1, "32k".parse().ok()).pace();
+        let mut pace = Load::new(Some(1), "32k".parse().ok()).pace();
         let now = Instant::now();
         assert!(matches!(ledger.take(&mut pace, now), Take::Reads(_)));
         assert_eq!(ledger.take(&mut pace, now), Take::Wait(Duration::from_secs(1)));

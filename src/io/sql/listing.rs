@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
-use postgres::types::ToSql;
+use postgres::types::Type;
 
 use super::client::{Client, Trouble};
 use super::trouble::{column, query_failed};
@@ -103,7 +103,7 @@ fn list_once(
 ) -> std::result::Result<Inventory, Failed> {
     let mut listing = Listing::new();
     let mut by_oid = BTreeMap::new();
-    let mut rows = client.query_raw(LIST, std::iter::empty::<&(dyn ToSql + Sync)>())?;
+    let mut rows = client.query_raw(LIST)?;
     while let Some(row) = rows.next()? {
         let listed = listed(column(&row, 0)?, column(&row, 1)?, column(&row, 2)?).map_err(Failed::Other)?;
         let Some((path, entry)) = listed else { continue };
@@ -157,7 +157,7 @@ fn link_tablespaces(
     if oids.is_empty() {
         return Ok(());
     }
-    for row in client.query(LOCATIONS, &[&oids])? {
+    for row in client.query(LOCATIONS, &[(&oids, Type::OID_ARRAY)])? {
         let text: &[u8] = column(&row, 1)?;
         // A tablespace that is a directory itself has its own path as its location.
         if let Some(path) = by_oid.get(&column(&row, 0)?)

@@ -8,36 +8,42 @@ const RATES: std::ops::RangeInclusive<u64> = (32 << 10)..=(1 << 30);
 const QUERIES_A_SECOND: u64 = 8;
 /// The least that is asked for in one read: a block.
 const LEAST: u64 = 8192;
+/// Below this round trip, a server is on this machine, or as good as: its processes and ours share the processors.
+const NEAR: Duration = Duration::from_micros(300);
 /// From this round trip on, a line is long.
 const LONG: Duration = Duration::from_millis(2);
 
 /// How much a live source is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
-    jobs: usize,
+    /// Connections; as the line wants it where none.
+    jobs: Option<usize>,
     max_rate: Option<u64>,
 }
 
 impl Load {
     /// The most connections: a server has 100 by default.
     pub const MOST_JOBS: usize = 16;
+    /// As many as a server in another place is read on.
+    pub const USUAL_JOBS: usize = 4;
 
     /// One connection, as fast as it goes.
     #[must_use]
     pub fn single() -> Self {
-        Self { jobs: 1, max_rate: None }
+        Self { jobs: Some(1), max_rate: None }
     }
 
-    /// That many connections that read files (1 to [`Self::MOST_JOBS`], others are taken for the nearest), and
-    /// at most that many bytes a second in all.
+    /// That many connections that read files (1 to [`Self::MOST_JOBS`], others are taken for the nearest; where none is
+    /// given, one on the same machine and [`Self::USUAL_JOBS`] elsewhere), and at most that many bytes a second in all.
     #[must_use]
-    pub fn new(jobs: usize, max_rate: Option<Rate>) -> Self {
-        Self { jobs: jobs.clamp(1, Self::MOST_JOBS), max_rate: max_rate.map(|rate| rate.0) }
+    pub fn new(jobs: Option<usize>, max_rate: Option<Rate>) -> Self {
+        Self { jobs: jobs.map(|jobs| jobs.clamp(1, Self::MOST_JOBS)), max_rate: max_rate.map(|rate| rate.0) }
     }
 
-    /// How many sessions there may be besides the first.
-    pub(super) fn others(self) -> usize {
-        self.jobs - 1
+    /// How many sessions there may be besides the first, where the line has this round trip.
+    pub(super) fn others(self, round_trip: Duration) -> usize {
+        let usual = if round_trip < NEAR { 1 } else { Self::USUAL_JOBS };
+        self.jobs.unwrap_or(usual) - 1
     }
 
     /// Who keeps to the rate.
@@ -81,6 +87,8 @@ pub(super) struct Shape {
     pub(super) depth: usize,
     /// The most bytes that are asked for and not delivered, of all sessions.
     pub(super) window: u64,
+    /// Whether files are taken to be as long as they are thought to be: asking takes as long as reading.
+    pub(super) trusts_sizes: bool,
 }
 
 impl Shape {
@@ -88,7 +96,7 @@ impl Shape {
     pub(super) fn of(round_trip: Duration, load: Load) -> Self {
         let long = round_trip >= LONG;
         let (query, depth, window) = if long { (2 << 20, 8, 24 << 20) } else { (1 << 20, 3, 12 << 20) };
-        let shape = Self { read: 256 << 10, gap: 3 * 8192, query, depth, window };
+        let shape = Self { read: 256 << 10, gap: 3 * 8192, query, depth, window, trusts_sizes: long };
         let Some(rate) = load.max_rate else { return shape };
         // Little at a time, so that it is a flow.
         let query = query.min((rate / QUERIES_A_SECOND / LEAST * LEAST).max(LEAST));
@@ -161,7 +169,10 @@ mod tests {
     #[test]
     fn jobs_stay_in_range() {
         for (jobs, others) in [(0, 0), (1, 0), (4, 3), (16, 15), (99, 15)] {
-            assert_eq!(Load::new(jobs, None).others(), others, "{jobs}");
+            assert_eq!(Load::new(Some(jobs), None).others(Duration::ZERO), others, "{jobs}");
+        }
+        for (microseconds, others) in [(0, 0), (299, 0), (300, 3), (20_000, 3)] {
+            assert_eq!(Load::new(None, None).others(Duration::from_micros(microseconds)), others, "{microseconds}");
         }
     }
 
@@ -179,7 +190,7 @@ mod tests {
             (0, rate("100k"), (8, 8, 3, 12288)),
         ];
         for (ms, rate, expected) in cases {
-            let shape = Shape::of(Duration::from_millis(ms), Load::new(4, rate));
+            let shape = Shape::of(Duration::from_millis(ms), Load::new(Some(4), rate));
             let kib = |bytes| bytes / 1024;
             let found = (kib(shape.read), kib(shape.query), shape.depth, kib(shape.window));
             assert_eq!(found, expected, "{ms} ms, {rate:?}");
@@ -191,7 +202,7 @@ mod tests {
     fn a_pace_is_kept_over_any_time() {
         let begin = Instant::now();
         let at = |ms| begin + Duration::from_millis(ms);
-        let mut pace = Load::new(1, Some(Rate(1 << 20))).pace();
+        let mut pace = Load::new(Some(1), Some(Rate(1 << 20))).pace();
         assert_eq!(pace.wait(begin), Duration::ZERO);
         pace.spend(1 << 20, begin);
         assert_eq!(pace.wait(begin).as_millis(), 1000);
@@ -208,7 +219,7 @@ mod tests {
     #[test]
     fn without_a_rate_there_is_no_pause() {
         let begin = Instant::now();
-        let mut pace = Load::new(9, None).pace();
+        let mut pace = Load::new(Some(9), None).pace();
         pace.spend(u64::MAX, begin);
         assert_eq!(pace.wait(begin), Duration::ZERO);
     }

@@ -96,7 +96,7 @@ impl SqlSource {
     /// set, or the role lacks a privilege; most of these are preconditions.
     pub fn connect(conninfo: ConnInfo, patience: Patience, load: Load) -> Result<Self> {
         let desk = Arc::new(Desk::new(load));
-        let crew = Crew::new(load, Arc::clone(&desk));
+        let crew = Crew::new(Arc::clone(&desk));
         let over = Interrupt::new();
         let mut source = Self { conninfo, patience, load, session: None, seen: None, desk, crew, over };
         source.patiently(|_, _| Ok(()))?;
@@ -183,13 +183,25 @@ impl SqlSource {
     }
 
     /// Delivers what is left of requests whose files' names are all text to the server, or some of it where a file
-    /// has grown meanwhile: gives whether that is so.
-    fn fetch_run(&mut self, requests: &[Request], sink: &mut dyn Sink, reached: &mut Reached) -> Result<bool> {
+    /// has grown meanwhile: gives whether that is so. `has_grown` says that the first has.
+    fn fetch_run(
+        &mut self,
+        requests: &[Request],
+        sink: &mut dyn Sink,
+        reached: &mut Reached,
+        has_grown: bool,
+    ) -> Result<bool> {
         let base = reached.request;
         let requests = &*reached.rest(requests);
-        let (sizes, round_trip) = self.patiently(|session, _| Ok((session.sizes(requests)?, session.round_trip)))?;
-        let shape = Shape::of(round_trip, self.load);
-        self.crew.start(&self.conninfo, &self.patience, shape.depth);
+        let load = self.load;
+        let (sizes, shape, round_trip) = self.patiently(|session, _| {
+            let shape = Shape::of(session.round_trip, load);
+            let trusted = shape.trusts_sizes && !has_grown;
+            let expected = || requests.iter().map(|request| request.expected).collect();
+            let sizes = if trusted { expected() } else { session.sizes(requests)? };
+            Ok((sizes, shape, session.round_trip))
+        })?;
+        self.crew.start(load.others(round_trip), &self.conninfo, &self.patience, shape.depth);
         let (desk, interrupt) = (Arc::clone(&self.desk), self.patience.interrupt.clone());
         let id = desk.begin(requests.into(), sizes, shape);
         self.over = Interrupt::new();
@@ -356,7 +368,8 @@ impl Source for SqlSource {
             let left = requests.get(reached.request..).unwrap_or_default();
             let count = left.iter().take(REQUESTS).take_while(text).count();
             let run = requests.get(..reached.request + count).unwrap_or_default();
-            if self.fetch_run(run, sink, &mut reached)? {
+            let has_grown = growing == Some(reached.request);
+            if self.fetch_run(run, sink, &mut reached, has_grown)? {
                 growth = if growing == Some(reached.request) { growth + 1 } else { 1 };
                 growing = Some(reached.request);
                 if growth > MOST_GROWTH {

@@ -46,8 +46,13 @@ impl Seen {
     pub(super) fn now(session: &mut Session) -> Result<Self> {
         let mut reads = 1;
         let control = loop {
-            match ControlFile::parse(&session.control_file()?) {
-                Ok(control) => break control,
+            let bytes = session.control_file()?;
+            match ControlFile::parse(&bytes) {
+                Ok(control) => {
+                    // It is asked for next.
+                    session.control = Some(bytes);
+                    break control;
+                }
                 Err(ControlFileError::Crc { .. }) if reads < TORN_READS => reads += 1,
                 Err(error @ ControlFileError::Crc { .. }) => return Err(not_yet(error.to_string())),
                 Err(error) => {

@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn request_of(path: &str, offset: u64, length: Option<u64>) -> Request {
-        Request { path: ClusterPath::new(path.as_bytes()).unwrap(), offset, length }
+        Request { path: ClusterPath::new(path.as_bytes()).unwrap(), offset, length, expected: 0 }
     }
 
     fn shape() -> Shape {

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use postgres::Statement;
 use postgres::error::SqlState;
 use postgres::types::{PgLsn, Type};
+use postgres::{Row, Statement};
 
-use super::client::{Client, Limits, Trouble};
+use super::client::{Client, Limits, Parameter, Trouble};
 use super::trouble::{Lost, column, describe, is_transient, query_failed};
 use crate::cluster::Position;
 use crate::error::{Error, Result};
@@ -55,8 +55,12 @@ pub(super) struct Session {
     pub(super) encoding: Encoding,
     /// The server that it leads to.
     pub(super) incarnation: Incarnation,
-    /// How long the server's answer to a small question took.
+    /// How long the server's answer to a small question took at the least.
     pub(super) round_trip: Duration,
+    /// The control file, where it was read and nobody has asked for it yet.
+    pub(super) control: Option<Vec<u8>>,
+    /// The position, the same.
+    position: Option<Option<Position>>,
     /// How pieces of files are read, once they have been.
     pub(super) read_pieces: Option<Statement>,
 }
@@ -70,30 +74,62 @@ impl Session {
     pub(super) fn open(conninfo: &ConnInfo, limits: Limits) -> Result<Self> {
         let mut client =
             Client::connect(&conninfo.config(), limits).map_err(|error| not_connected(conninfo, &error))?;
-        let round_trip = set_up(&mut client)?;
-        let (encoding, incarnation) = check(&mut client)?;
-        Ok(Self { client, encoding, incarnation, round_trip, read_pieces: None })
+        let begin = Instant::now();
+        let functions: &[Parameter<'_>] = &[(&FUNCTIONS.as_slice(), Type::TEXT_ARRAY)];
+        let questions = [(FACTS, &[][..]), (PRIVILEGES, functions), (CONTROL_FILE, &[]), (POSITION, &[])];
+        let failed = |error| query_failed("cannot set up a session on", error);
+        let mut answers = client.ask_all(SETTINGS, &questions).map_err(failed)?.into_iter();
+        let round_trip = begin.elapsed();
+        let mut next = || answers.next().ok_or_else(|| Error::failure("the source server does not answer all"));
+        let (facts, privileges, control, position) = (next()?, next()?, next()?, next()?);
+        let (encoding, incarnation, in_recovery) = check(&facts.map_err(failed)?)?;
+        check_privileges(&mut client, privileges, in_recovery)?;
+        let (control, position) = (Some(control_file_of(control)?), Some(position_of(position)?));
+        Ok(Self { client, encoding, incarnation, round_trip, control, position, read_pieces: None })
+    }
+
+    /// A small question was answered in that time.
+    pub(super) fn took(&mut self, time: Duration) {
+        self.round_trip = self.round_trip.min(time);
     }
 
     /// The bytes of the control file.
     pub(super) fn control_file(&mut self) -> Result<Vec<u8>> {
-        let query = "SELECT pg_read_binary_file('global/pg_control')";
-        let row = self.client.query_typed(query, &[]);
-        row.and_then(|row| column(&row, 0)).map_err(|error| query_failed("cannot read global/pg_control of", error))
+        match self.control.take() {
+            Some(control) => Ok(control),
+            None => control_file_of(self.client.query_one(CONTROL_FILE, &[])),
+        }
     }
 
     /// How far the server's WAL reaches; none where it has not begun to replay.
     pub(super) fn position(&mut self) -> Result<Option<Position>> {
-        let failed = |error| query_failed("cannot read the WAL position of", error);
-        // A promotion in between must not be seen by one half of the answer only.
-        let query = "SELECT in_recovery, CASE WHEN in_recovery THEN pg_last_wal_replay_lsn()
-                                              ELSE pg_current_wal_flush_lsn() END
-                       FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state";
-        let row = self.client.query_typed(query, &[]).map_err(failed)?;
-        let in_recovery = column(&row, 0).map_err(failed)?;
-        let lsn: Option<PgLsn> = column(&row, 1).map_err(failed)?;
-        Ok(lsn.map(|lsn| Position { lsn: Lsn::new(lsn.into()), in_recovery }))
+        if let Some(position) = self.position.take() {
+            return Ok(position);
+        }
+        let begin = Instant::now();
+        let position = position_of(self.client.query_one(POSITION, &[]))?;
+        self.took(begin.elapsed());
+        Ok(position)
     }
+}
+
+const CONTROL_FILE: &str = "SELECT pg_read_binary_file('global/pg_control')";
+
+fn control_file_of(answer: std::result::Result<Row, Trouble>) -> Result<Vec<u8>> {
+    answer.and_then(|row| column(&row, 0)).map_err(|error| query_failed("cannot read global/pg_control of", error))
+}
+
+/// How far the WAL reaches. A promotion in between must not be seen by one half of the answer only.
+const POSITION: &str = "
+    SELECT in_recovery, CASE WHEN in_recovery THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END
+      FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state";
+
+fn position_of(answer: std::result::Result<Row, Trouble>) -> Result<Option<Position>> {
+    let failed = |error| query_failed("cannot read the WAL position of", error);
+    let row = answer.map_err(failed)?;
+    let in_recovery = column(&row, 0).map_err(failed)?;
+    let lsn: Option<PgLsn> = column(&row, 1).map_err(failed)?;
+    Ok(lsn.map(|lsn| Position { lsn: Lsn::new(lsn.into()), in_recovery }))
 }
 
 /// The error of a connection that did not come about.
@@ -150,30 +186,22 @@ fn connect_hints(conninfo: &ConnInfo, trouble: &Trouble) -> Vec<String> {
     hints
 }
 
-/// Sets the session up, and says how long that took.
-fn set_up(client: &mut Client) -> Result<Duration> {
-    let begin = Instant::now();
-    client.batch_execute(SETTINGS).map_err(|error| query_failed("cannot set up a session on", error))?;
-    Ok(begin.elapsed())
-}
+/// What must be known of a server.
+const FACTS: &str = "
+    SELECT current_setting('server_version'), current_setting('server_version_num')::int4,
+           current_setting('full_page_writes') = 'on', pg_is_in_recovery(), current_setting('server_encoding'),
+           (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8";
 
-/// Checks that this server and this role can serve as a source, and says which names the server takes as text and
-/// which server it is.
-fn check(client: &mut Client) -> Result<(Encoding, Incarnation)> {
+/// Checks that this server can serve as a source, and says which names the server takes as text, which server it is, and
+/// whether it is in recovery.
+fn check(row: &Row) -> Result<(Encoding, Incarnation, bool)> {
     let failed = |error| query_failed("cannot set up a session on", error);
-    let query = "SELECT current_setting('server_version'),
-                        current_setting('server_version_num')::int4,
-                        current_setting('full_page_writes') = 'on',
-                        pg_is_in_recovery(),
-                        current_setting('server_encoding'),
-                        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8";
-    let row = client.query_typed(query, &[]).map_err(failed)?;
-    let text: String = column(&row, 0).map_err(failed)?;
-    let number: i32 = column(&row, 1).map_err(failed)?;
-    let full_page_writes: bool = column(&row, 2).map_err(failed)?;
-    let in_recovery: bool = column(&row, 3).map_err(failed)?;
-    let encoding: &str = column(&row, 4).map_err(failed)?;
-    let started: i64 = column(&row, 5).map_err(failed)?;
+    let text: String = column(row, 0).map_err(failed)?;
+    let number: i32 = column(row, 1).map_err(failed)?;
+    let full_page_writes: bool = column(row, 2).map_err(failed)?;
+    let in_recovery: bool = column(row, 3).map_err(failed)?;
+    let encoding: &str = column(row, 4).map_err(failed)?;
+    let started: i64 = column(row, 5).map_err(failed)?;
 
     let number = u32::try_from(number / 10_000).unwrap_or(0);
     let Some(major) = Major::ALL.into_iter().find(|major| major.number() == number) else {
@@ -192,17 +220,19 @@ fn check(client: &mut Client) -> Result<(Encoding, Incarnation)> {
         )
         .hint("set full_page_writes = on, on its primary too, and let a checkpoint pass"));
     }
-    check_privileges(client, in_recovery)?;
     let encoding = if matches!(encoding, "UTF8" | "SQL_ASCII") { Encoding::Utf8 } else { Encoding::Other };
-    Ok((encoding, Incarnation(started)))
+    Ok((encoding, Incarnation(started), in_recovery))
 }
 
+/// Those of the functions that the role may not execute.
+const PRIVILEGES: &str = "
+    SELECT ARRAY(SELECT function FROM unnest($1::text[]) WITH ORDINALITY AS f(function, n)
+                  WHERE NOT has_function_privilege(function, 'EXECUTE') ORDER BY n)";
+
 /// Checks that the role may execute [`FUNCTIONS`].
-fn check_privileges(client: &mut Client, in_recovery: bool) -> Result<()> {
+fn check_privileges(client: &mut Client, answer: std::result::Result<Row, Trouble>, in_recovery: bool) -> Result<()> {
     let failed = |error| query_failed("cannot read the privileges on", error);
-    let query = "SELECT ARRAY(SELECT function FROM unnest($1::text[]) WITH ORDINALITY AS f(function, n)
-                               WHERE NOT has_function_privilege(function, 'EXECUTE') ORDER BY n)";
-    let row = client.query_typed(query, &[(&FUNCTIONS.as_slice(), Type::TEXT_ARRAY)]).map_err(failed)?;
+    let row = answer.map_err(failed)?;
     let missing: Vec<&str> = column(&row, 0).map_err(failed)?;
     if missing.is_empty() {
         return Ok(());

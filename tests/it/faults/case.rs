@@ -117,7 +117,7 @@ bgwriter_lru_maxpages = 0
         Ok(Box::new(SqlSource::connect(
             conninfo,
             Patience { timeout: Duration::from_secs(60), interrupt: Interrupt::new() },
-            Load::new(self.jobs, None),
+            Load::new(Some(self.jobs), None),
         )?))
     }
 
