@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use futures_util::future::{join, join_all};
+use futures_util::future::{join_all, join3};
 use postgres::types::{ToSql, Type};
 use postgres::{NoTls, Row, Statement};
 use tokio::runtime::{Builder, Runtime};
@@ -98,12 +98,6 @@ impl Client {
         self.line.limits.over = over.clone();
     }
 
-    /// Prepares a statement.
-    pub(super) fn prepare(&mut self, sql: &str) -> Outcome<Statement> {
-        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
-        line.wait(engine.prepare(sql))
-    }
-
     /// The rows of a short answer, in a single round trip.
     pub(super) fn query(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Outcome<Vec<Row>> {
         let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
@@ -116,19 +110,26 @@ impl Client {
         line.wait(engine.query_typed_one(sql, parameters))
     }
 
-    /// Executes statements, and then asks questions that have one row as their answer each: all in a single round trip.
-    pub(super) fn ask_all(
+    /// Executes statements, prepares another, and asks questions: all in a single round trip.
+    pub(super) fn begin(
         &mut self,
         statements: &str,
-        questions: &[(&str, &[Parameter<'_>])],
-    ) -> Outcome<Vec<Outcome<Row>>> {
+        prepared: &str,
+        questions: &[Question<'_>],
+    ) -> Outcome<(Outcome<Statement>, Vec<Outcome<Row>>)> {
         let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
         line.wait(async {
-            let answers = join_all(questions.iter().map(|(sql, parameters)| engine.query_typed_one(sql, parameters)));
             // What is polled first goes out first.
-            let (executed, answers) = join(engine.batch_execute(statements), answers).await;
-            executed.map(|()| answers.into_iter().map(|answer| answer.map_err(Trouble::from)).collect())
+            let (executed, prepared, answers) =
+                join3(engine.batch_execute(statements), engine.prepare(prepared), answers(engine, questions)).await;
+            executed.map(|()| (prepared.map_err(Trouble::from), answers))
         })
+    }
+
+    /// Asks questions, all in a single round trip.
+    pub(super) fn ask_all(&mut self, questions: &[Question<'_>]) -> Outcome<Vec<Outcome<Row>>> {
+        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        line.wait(async { Ok(answers(engine, questions).await) })
     }
 
     /// The rows of an answer one by one.
@@ -167,6 +168,14 @@ impl Client {
 
 /// A parameter of a short query, and its type.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// A query that has one row as its answer.
+pub(super) type Question<'a> = (&'a str, &'a [Parameter<'a>]);
+
+async fn answers(engine: &tokio_postgres::Client, questions: &[Question<'_>]) -> Vec<Outcome<Row>> {
+    let answers = join_all(questions.iter().map(|(sql, parameters)| engine.query_typed_one(sql, parameters))).await;
+    answers.into_iter().map(|answer| answer.map_err(Trouble::from)).collect()
+}
 
 /// A query's parameters, for as long as it takes.
 pub(super) type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;

@@ -80,7 +80,7 @@ pub(super) fn compare(
     target: &dyn LocalFiles,
     progress: &dyn Progress,
 ) -> Result<Vec<Likeness>> {
-    let encoding = source.patiently(|session, _| Ok(session.encoding))?;
+    let encoding = source.patiently(|session, _| Ok(session.moved_on().encoding))?;
     // Looking up names that are no text costs more than copying what they name.
     let askable = files.iter().map(|file| encoding.text(file.path.as_bytes()).is_some());
     let mut table = Table { files, found: askable.map(|askable| askable.then(DifferingBlocks::default)).collect() };

@@ -157,14 +157,7 @@ impl Session {
             starts.push(position(&request.path, read.offset)?);
             lengths.push(position(&request.path, read.length)?);
         }
-        let statement = match &self.read_pieces {
-            Some(statement) => statement,
-            None => {
-                let prepared = self.client.prepare(READ_PIECES).map_err(failed)?;
-                self.read_pieces.insert(prepared)
-            }
-        };
-        self.client.ask(statement, vec![Box::new(paths), Box::new(starts), Box::new(lengths)]).map_err(failed)
+        self.client.ask(&self.read_pieces, vec![Box::new(paths), Box::new(starts), Box::new(lengths)]).map_err(failed)
     }
 
     /// The next row of the query that was asked first, once it is known to be the answer to its read, and how many

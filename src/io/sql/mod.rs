@@ -288,7 +288,7 @@ impl ClusterReader for SqlSource {
 
     fn read_small(&mut self, path: &ClusterPath) -> Result<Option<Vec<u8>>> {
         let limit = SMALL_FILE_LIMIT + 1;
-        let bytes = self.patiently(|session, _| session.read_part(path, 0, limit))?;
+        let bytes = self.patiently(|session, _| session.moved_on().read_part(path, 0, limit))?;
         if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 >= limit) {
             let message = format!("{path} of the source server is larger than {SMALL_FILE_LIMIT} bytes");
             return Err(Error::failure(message));
@@ -299,7 +299,7 @@ impl ClusterReader for SqlSource {
     fn list(&mut self, progress: &dyn Progress) -> Result<Inventory> {
         let mut furthest = Furthest::nothing();
         self.patiently(|session, attempts| {
-            let outcome = listing::list(&mut session.client, progress, &mut furthest);
+            let outcome = listing::list(&mut session.moved_on().client, progress, &mut furthest);
             attempts.went_on(furthest.at);
             outcome
         })
@@ -343,7 +343,7 @@ impl Source for SqlSource {
     }
 
     fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>> {
-        self.patiently(|session, _| session.read_part(path, offset, length.into()))
+        self.patiently(|session, _| session.moved_on().read_part(path, offset, length.into()))
     }
 
     fn compare(
@@ -359,7 +359,8 @@ impl Source for SqlSource {
         let mut reached = Reached::nothing();
         let (mut growing, mut growth) = (None, 0);
         while let Some(next) = requests.get(reached.request) {
-            let (encoding, is_text) = self.patiently(|session, _| Ok((session.encoding, session.is_text(next))))?;
+            let (encoding, is_text) =
+                self.patiently(|session, _| Ok((session.moved_on().encoding, session.is_text(next))))?;
             if !is_text {
                 self.fetch_piece(requests, sink, &mut reached)?;
                 continue;

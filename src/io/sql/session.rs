@@ -8,6 +8,7 @@ use postgres::types::{PgLsn, Type};
 use postgres::{Row, Statement};
 
 use super::client::{Client, Limits, Parameter, Trouble};
+use super::fetch::READ_PIECES;
 use super::trouble::{Lost, column, describe, is_transient, query_failed};
 use crate::cluster::Position;
 use crate::error::{Error, Result};
@@ -59,10 +60,10 @@ pub(super) struct Session {
     pub(super) round_trip: Duration,
     /// The control file, where it was read and nobody has asked for it yet.
     pub(super) control: Option<Vec<u8>>,
-    /// The position, the same.
+    /// The position, where it was read together with the control file and nothing was asked since.
     position: Option<Option<Position>>,
-    /// How pieces of files are read, once they have been.
-    pub(super) read_pieces: Option<Statement>,
+    /// How pieces of files are read.
+    pub(super) read_pieces: Statement,
 }
 
 /// Which server a session leads to, since when it runs: what another one would hardly have begun at the same microsecond.
@@ -78,14 +79,14 @@ impl Session {
         let functions: &[Parameter<'_>] = &[(&FUNCTIONS.as_slice(), Type::TEXT_ARRAY)];
         let questions = [(FACTS, &[][..]), (PRIVILEGES, functions), (CONTROL_FILE, &[]), (POSITION, &[])];
         let failed = |error| query_failed("cannot set up a session on", error);
-        let mut answers = client.ask_all(SETTINGS, &questions).map_err(failed)?.into_iter();
+        let (read_pieces, answers) = client.begin(SETTINGS, READ_PIECES, &questions).map_err(failed)?;
         let round_trip = begin.elapsed();
-        let mut next = || answers.next().ok_or_else(|| Error::failure("the source server does not answer all"));
-        let (facts, privileges, control, position) = (next()?, next()?, next()?, next()?);
+        let [facts, privileges, control, position] = exactly(answers)?;
         let (encoding, incarnation, in_recovery) = check(&facts.map_err(failed)?)?;
         check_privileges(&mut client, privileges, in_recovery)?;
         let (control, position) = (Some(control_file_of(control)?), Some(position_of(position)?));
-        Ok(Self { client, encoding, incarnation, round_trip, control, position, read_pieces: None })
+        let read_pieces = read_pieces.map_err(failed)?;
+        Ok(Self { client, encoding, incarnation, round_trip, control, position, read_pieces })
     }
 
     /// A small question was answered in that time.
@@ -93,12 +94,25 @@ impl Session {
         self.round_trip = self.round_trip.min(time);
     }
 
-    /// The bytes of the control file.
+    /// The bytes of the control file. The position is read after it: mostly, it is asked for next.
     pub(super) fn control_file(&mut self) -> Result<Vec<u8>> {
-        match self.control.take() {
-            Some(control) => Ok(control),
-            None => control_file_of(self.client.query_one(CONTROL_FILE, &[])),
+        if let Some(control) = self.control.take() {
+            return Ok(control);
         }
+        let begin = Instant::now();
+        let answers = self.client.ask_all(&[(CONTROL_FILE, &[]), (POSITION, &[])]);
+        self.took(begin.elapsed());
+        let answers = answers.map_err(|error| query_failed("cannot read global/pg_control of", error))?;
+        let [control, position] = exactly(answers)?;
+        let control = control_file_of(control)?;
+        self.position = Some(position_of(position)?);
+        Ok(control)
+    }
+
+    /// The session, for something else: what was read ahead is of another time by then.
+    pub(super) fn moved_on(&mut self) -> &mut Self {
+        (self.control, self.position) = (None, None);
+        self
     }
 
     /// How far the server's WAL reaches; none where it has not begun to replay.
@@ -130,6 +144,11 @@ fn position_of(answer: std::result::Result<Row, Trouble>) -> Result<Option<Posit
     let in_recovery = column(&row, 0).map_err(failed)?;
     let lsn: Option<PgLsn> = column(&row, 1).map_err(failed)?;
     Ok(lsn.map(|lsn| Position { lsn: Lsn::new(lsn.into()), in_recovery }))
+}
+
+/// As many answers as there were questions.
+fn exactly<const N: usize, T>(answers: Vec<T>) -> Result<[T; N]> {
+    answers.try_into().map_err(|_| Error::failure("the source server does not answer all that was asked"))
 }
 
 /// The error of a connection that did not come about.
