@@ -187,7 +187,7 @@ impl Units<'_> {
 /// The manifest's actions with their numbers.
 pub(super) fn numbered(manifest: &Manifest) -> impl DoubleEndedIterator<Item = (u32, &Action)> {
     let actions = manifest.actions.iter().enumerate();
-    actions.map(|(number, action)| (u32::try_from(number).unwrap_or(u32::MAX), action)).collect::<Vec<_>>().into_iter()
+    actions.map(|(number, action)| (u32::try_from(number).unwrap_or(u32::MAX), action))
 }
 
 /// Whether a path is one of those that people and orchestrators write: outside of the directories that only servers

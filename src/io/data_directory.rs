@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
+use super::advice::{LookAhead, sequential};
 use super::compare::compare;
 use super::postmaster::running_postmaster;
 use super::walk;
@@ -225,6 +226,7 @@ impl Target for DataDirectory {
 impl WalFiles for DataDirectory {
     fn open(&self, name: WalFileName, size: WalSegmentSize) -> Result<Option<Box<dyn WalFile>>> {
         let opened = OpenFile::at(self.path.join("pg_wal").join(name.text(size)))?;
+        opened.iter().for_each(|segment| sequential(&segment.file));
         Ok(opened.map(|file| -> Box<dyn WalFile> { Box::new(file) }))
     }
 }
@@ -351,6 +353,7 @@ impl Source for StoppedSource {
 
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
         let mut open: Option<(&ClusterPath, File)> = None;
+        let mut ahead = LookAhead::default();
         for (index, request) in requests.iter().enumerate() {
             let file = match open.take() {
                 Some((path, file)) if *path == request.path => file,
@@ -366,6 +369,7 @@ impl Source for StoppedSource {
                     }
                 }
             };
+            ahead.at(requests, index, &file);
             sink.file(index, file.as_fd())?;
             open = Some((&request.path, file));
         }

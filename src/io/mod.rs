@@ -5,6 +5,7 @@
 //! anything.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod advice;
 mod beneath;
 mod compare;
 pub mod conninfo;

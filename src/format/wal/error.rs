@@ -84,7 +84,7 @@ pub enum WalProblem {
         found: u32,
     },
     /// The record's length is impossible; zero where the log ends.
-    #[error("record length is {0}, expected at least 24")]
+    #[error("record length is {0}, expected 24 to 1073741823")]
     Length(u32),
     /// The record is of a resource manager that this major does not have.
     #[error("resource manager {0} does not exist")]

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::super::bytes::{u8_at, u32_at, u64_at};
 use super::error::{WalError, WalProblem};
 use super::page::{PageHeader, WalFormat};
-use super::record::{BlockReference, RECORD_HEADER, Record, RecordHeader, parse_content};
+use super::record::{BlockReference, LARGEST_RECORD, RECORD_HEADER, Record, RecordHeader, parse_content};
 use super::resource_manager::{XLOG, XLOG_OVERWRITE_CONTRECORD, XLOG_SWITCH};
 use crate::types::{Lsn, TimelineHistory, TimelineId};
 
@@ -259,7 +259,7 @@ impl WalReader {
             }
             let rest = page.get(offset as usize..).unwrap_or_default();
             let total_length = u32_at(rest, 0).unwrap_or(0);
-            if (total_length as usize) < RECORD_HEADER {
+            if !(RECORD_HEADER..=LARGEST_RECORD).contains(&(total_length as usize)) {
                 return Err(WalProblem::Length(total_length).at(lsn));
             }
             let Some(bytes) = rest.get(..total_length as usize) else {
@@ -369,7 +369,7 @@ mod tests {
             let format = WalFormat::of(&control_file_sample(major, |_| ()));
             let start = Lsn::new(0x10_2000);
             let mut reader = WalReader::new(format, Start::Record(start));
-            let mut missing = u32::MAX;
+            let mut missing = u32::try_from(LARGEST_RECORD).unwrap();
             for index in 0..64_u32 {
                 let address = start.plus(8192 * u64::from(index));
                 let mut page = claiming(&format, address, missing);
@@ -383,6 +383,20 @@ mod tests {
                 assert!(reader.torn.len() < fed && reader.torn.capacity() <= 2 * fed, "{}", reader.torn.capacity());
             }
             assert_eq!(reader.position(), None);
+        }
+    }
+
+    #[test]
+    fn no_record_is_larger_than_servers_make_them() {
+        let format = WalFormat::of(&control_file_sample(Major::V18, |_| ()));
+        let start = Lsn::new(0x10_2000);
+        let limit = u32::try_from(LARGEST_RECORD).unwrap();
+        for (length, fits) in [(23, false), (24, true), (limit, true), (limit + 1, false), (u32::MAX, false)] {
+            let mut reader = WalReader::new(format, Start::Record(start));
+            let fed = reader.feed(&claiming(&format, start, length), |_| ControlFlow::<()>::Continue(()));
+            let is_length =
+                fed.is_err_and(|error| matches!(error.problem, WalProblem::Length(found) if found == length));
+            assert_eq!(is_length, !fits, "{length}");
         }
     }
 }

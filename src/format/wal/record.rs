@@ -12,6 +12,8 @@ use crate::types::{ForkNumber, Lsn, RelFileNumber};
 
 /// Bytes of a record's fixed header.
 pub(super) const RECORD_HEADER: usize = 24;
+/// Bytes of the largest record that any server can read: what `palloc` gives (`MaxAllocSize`).
+pub(super) const LARGEST_RECORD: usize = 0x3FFF_FFFF;
 
 const BLOCK_ID_LAST: u8 = 32;
 const BLOCK_ID_TOPLEVEL_XID: u8 = 252;
@@ -92,7 +94,7 @@ impl RecordHeader {
         let header = Self::fields(bytes).ok_or(WalProblem::Length(0).at(lsn))?;
         let known = header.resource_manager <= facts.last_resource_manager
             || (facts.custom_resource_managers && header.resource_manager >= 128);
-        if (header.total_length as usize) < RECORD_HEADER {
+        if !(RECORD_HEADER..=LARGEST_RECORD).contains(&(header.total_length as usize)) {
             return Err(WalProblem::Length(header.total_length).at(lsn));
         }
         if !known {

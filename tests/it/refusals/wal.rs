@@ -135,8 +135,9 @@ fn records() {
         let flip = |field: u64| move |path: &Path, at: u64| patch(path, at + field, |bytes| bytes[0] ^= 0x10);
         type Damage<'a> = Box<dyn Fn(&Path, u64) + 'a>;
         let cases: Vec<(Damage<'_>, &str)> = vec![
-            (Box::new(set(0, 0)), "record length is 0, expected at least 24"),
-            (Box::new(set(0, 23)), "record length is 23, expected at least 24"),
+            (Box::new(set(0, 0)), "record length is 0, expected 24 to 1073741823"),
+            (Box::new(set(0, 23)), "record length is 23, expected 24 to 1073741823"),
+            (Box::new(set(0, 1 << 30)), "record length is 1073741824, expected 24 to 1073741823"),
             (Box::new(flip(8)), "record "),
             (Box::new(flip(4)), "its content gives"),
             (Box::new(flip(20)), "its content gives"),
