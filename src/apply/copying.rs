@@ -174,13 +174,13 @@ impl<'m> Units<'m> {
         }
         let has_gap = journal.records_of(number).any(|record| u64::from(record.first) >= begun);
         // A live source's file may have been shorter than planned.
-        let ends = journal.records_of(number).map(|record| u64::from(record.first) * PIECE + record.bytes);
+        let ends =
+            journal.records_of(number).map(|record| (u64::from(record.first) * PIECE).saturating_add(record.bytes));
         let needed = ends.max().unwrap_or(0);
         let there = self.store.draft_size(&action.path, &number.to_string())?;
         if !has_gap && there.is_some_and(|there| there >= needed) {
             return Ok(());
         }
-        self.journal.journal_mut().forget(number);
         self.journal.write(vec![Record::Forgotten { action: number }])
     }
 }

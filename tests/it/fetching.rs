@@ -87,6 +87,53 @@ fn connect(conninfo: &str, jobs: usize, rate: Option<&str>) -> SqlSource {
     SqlSource::connect(conninfo, patience, Load::new(Some(jobs), rate.map(|rate| rate.parse().unwrap()))).unwrap()
 }
 
+/// Notes what is delivered, and has room for so much of it.
+struct Limited {
+    notes: Notes,
+    most: u64,
+}
+
+impl Sink for Limited {
+    fn bytes(&mut self, index: usize, offset: u64, data: &[u8]) -> Result<()> {
+        if offset > self.most { Err(Error::failure("it does not end")) } else { self.notes.bytes(index, offset, data) }
+    }
+
+    fn file(&mut self, index: usize, file: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+        self.notes.file(index, file)
+    }
+
+    fn gone(&mut self, index: usize) -> Result<()> {
+        self.notes.gone(index)
+    }
+}
+
+/// Makes the file `one` grow: whenever it is read, there is as much as was asked for.
+const GROW: &str = "
+    ALTER FUNCTION pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean) RENAME TO read_really;
+    CREATE FUNCTION pg_catalog.pg_read_binary_file(path text, start bigint, length bigint, missing_ok boolean)
+    RETURNS bytea LANGUAGE sql AS $$
+        SELECT CASE path WHEN 'one' THEN decode(repeat('2e', length::int), 'hex')
+                         ELSE pg_catalog.read_really(path, start, length, missing_ok) END
+    $$";
+
+/// A log grows faster than it is read, if it tells of each query: it is read to some end all the same.
+#[test]
+fn a_file_that_grows_all_the_time() {
+    let cluster = Cluster::initdb(Major(16), &InitOptions::default());
+    fs::write(path_of(&cluster, b"one"), [b'.'; 8192]).unwrap();
+    fs::write(path_of(&cluster, b"three"), bytes_of(2, 8192)).unwrap();
+    cluster.append_config("allow_system_table_mods = on\n");
+    cluster.start();
+    let user = cluster.sql("postgres", "SELECT current_user");
+    let _ = cluster.sql("postgres", GROW);
+    let mut source = connect(&cluster.conninfo("postgres", &user), 1, None);
+    let mut sink = Limited { notes: Notes::default(), most: 1 << 20 };
+    source.fetch(&[request(0, 0, None), request(2, 0, None)], &mut sink).unwrap();
+    let [(0, false, grown), (1, false, other)] = &sink.notes.delivered[..] else { panic!("two files are there") };
+    assert!(grown.len() > 8192 && grown.iter().all(|&byte| byte == b'.'));
+    assert!(*other == bytes_of(2, 8192));
+}
+
 #[test]
 fn all_is_delivered_in_order_on_any_number_of_connections() {
     let cluster = Cluster::initdb(Major(18), &InitOptions::default());

@@ -195,6 +195,7 @@ mod tests {
             let found = (kib(shape.read), kib(shape.query), shape.depth, kib(shape.window));
             assert_eq!(found, expected, "{ms} ms, {rate:?}");
             assert!(shape.window >= 2 * shape.query);
+            assert_eq!(shape.trusts_sizes, ms >= 2, "{ms} ms");
         }
     }
 

@@ -132,6 +132,8 @@ fn words() {
             edit("format, type", |d| d["format_version"] = json!(1), "expected a string"),
             edit("kind", |d| action(d, "remove")["kind"] = json!("destroy"), "unknown variant `destroy`"),
             edit("kept, too", kept_too, "has an action, and is kept"),
+            edit("kept twice", |d| kept_again(d, None), "is kept twice"),
+            edit("kept label", |d| kept_again(d, Some("backup_label")), "is none of the paths that are compared"),
             edit("phase", |d| action(d, "remove")["phase"] = json!("later"), "unknown variant `later`"),
             edit("rule", |d| d["backup_label"]["start_time"]["rule"] = json!("then"), "unknown variant `then`"),
             edit(
@@ -234,6 +236,16 @@ fn paths() {
 
 /// Block ranges and sizes that cannot be, and actions out of place.
 /// Keeps a file that is patched.
+/// A file that is kept as equal once more, as this path if there is one.
+fn kept_again(document: &mut Value, path: Option<&str>) {
+    let kept = document["kept"].as_array_mut().unwrap();
+    let mut again = kept.iter().find(|kept| kept["before"].is_object()).expect("an equal file").clone();
+    if let Some(path) = path {
+        again["path"] = json!(path);
+    }
+    kept.push(again);
+}
+
 fn kept_too(d: &mut Value) {
     let path = patch(d)["path"].clone();
     d["kept"].as_array_mut().unwrap().push(json!({"path": path, "reason": "equal_bytes"}));
