@@ -182,7 +182,9 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod apply;
+pub mod checks;
 pub mod cluster;
+pub mod discard;
 pub mod error;
 pub mod format;
 pub mod interrupt;

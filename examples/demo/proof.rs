@@ -122,7 +122,7 @@ fn why_kept(reason: KeptReason) -> Option<&'static str> {
         KeptReason::BeforeReplay => Some("left as it was, it lies before replay begins"),
         KeptReason::NotReplayed => Some("not fetched, replay does not read it"),
         KeptReason::StatusOfUnfetchedWal => Some("not fetched, its segment is not either"),
-        KeptReason::EqualBytes | KeptReason::EqualDigests => None,
+        _ => None,
     }
 }
 

@@ -6,6 +6,8 @@
 mod compare;
 mod inventory;
 pub mod rules;
+mod server_facts;
+mod settings;
 mod target;
 
 use std::os::fd::BorrowedFd;
@@ -15,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::{Comparison, DifferingBlocks, Likeness, LocalFiles};
 pub use inventory::{FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, Listing, both, contradiction};
+pub use server_facts::ServerFacts;
+pub use settings::Settings;
 pub use target::{Durability, FileSystem, Log, NewFile, Owner, PatchFile, ReadAt, Syncing, TargetStore};
 
 use crate::error::Result;
@@ -248,6 +252,14 @@ pub trait Source: ClusterReader {
     /// # Errors
     /// When reading fails, or the sink refuses.
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()>;
+
+    /// What its server says about itself; none for a stopped directory.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    fn server_facts(&mut self) -> Result<Option<ServerFacts>> {
+        Ok(None)
+    }
 
     /// Another handle on the same source, for a thread of its own; none where there is only this one.
     fn another(&self) -> Option<Box<dyn Source + Send>> {

@@ -11,6 +11,7 @@ mod control_file;
 mod history;
 pub mod major;
 mod page_checksum;
+mod settings;
 pub mod wal;
 
 pub use backup_label::BackupLabel;
@@ -20,6 +21,7 @@ pub use control_file::{
 pub use history::{HistoryError, parse_history};
 pub use major::{ControlLayout, Major, MajorFacts};
 pub use page_checksum::page_checksum;
+pub use settings::{Setting, parse_settings};
 
 #[cfg(test)]
 pub(crate) use control_file::tests::sample as control_file_sample;

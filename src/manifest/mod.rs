@@ -6,6 +6,7 @@
 //! from outside, which is trusted in nothing; `validate` says whether it can be executed at all.
 
 mod digest;
+mod discarded;
 mod hash;
 mod model;
 mod read;
@@ -14,6 +15,7 @@ mod write;
 
 pub(crate) use digest::hex;
 pub use digest::{DigestError, digest_of};
+pub use discarded::*;
 pub use model::*;
 pub use read::{DocumentReader, ManifestError, parse};
 pub use validate::validate;

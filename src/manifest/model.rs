@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::discarded::Discarded;
 use crate::cluster::{FileTime, SourceKind};
 use crate::format::DbState;
 use crate::types::{BlockRange, ClusterPath, FileMode, Geometry, LinkText, Lsn, TimelineHistory, TimelineId};
@@ -36,6 +37,9 @@ pub struct Manifest {
     /// Where the histories part.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub divergence: Option<Divergence>,
+    /// How long an apply will take, roughly.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub estimate: Option<Estimate>,
     /// The version of this format, major and minor.
     pub format_version: String,
     /// Paths that stock pg_rewind would change and this plan does not.
@@ -45,6 +49,12 @@ pub struct Manifest {
     pub recovery: Option<RecoveryPlan>,
     /// What an apply must know to execute the plan; one that does not must refuse.
     pub requires: Vec<String>,
+    /// The rules of the person who planned, and the built-in one for logs, each with the number of paths it touched.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub rules: Vec<PathRule>,
+    /// How much was looked at; only a full plan can be applied.
+    #[serde(default)]
+    pub scope: Scope,
     /// The cluster that the target is to follow.
     pub source: SourceSide,
     /// The cluster that is changed.
@@ -70,6 +80,55 @@ pub enum Verdict {
     NotNeeded,
     /// A check failed: see `checks`.
     Impossible,
+}
+
+/// How much a plan has looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// All of it.
+    #[default]
+    Full,
+    /// All of it as it was at that moment, while the target's server was running or had crashed.
+    Preview,
+    /// Whether a rewind is needed and possible, and nothing else.
+    CheckOnly,
+}
+
+/// How long an apply will take, roughly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Estimate {
+    /// What was assumed, for people.
+    pub basis: String,
+    /// Seconds.
+    pub seconds: u64,
+}
+
+/// A rule about paths that changes what stock pg_rewind would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PathRule {
+    /// What it does.
+    pub kind: PathRuleKind,
+    /// How many paths it touched: those in `kept`, or in `roots` of tablespaces.
+    pub paths: u64,
+    /// What it says: a glob, `OLD=NEW`, a policy, a directory.
+    pub rule: String,
+}
+
+/// What a rule about paths does. One that is not known must be refused by an apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PathRuleKind {
+    /// `--config-policy target`: the target's own settings stay.
+    ConfigPolicy,
+    /// `--exclude`: not fetched, not removed.
+    Exclude,
+    /// `--keep`: the target's own stays.
+    Keep,
+    /// The directory of log files of either side is left alone.
+    LogDirectory,
+    /// `--tablespace-mapping`: a new tablespace's location on the target.
+    TablespaceMapping,
 }
 
 /// What is done to one path.
@@ -191,6 +250,9 @@ pub struct Kept {
     pub path: ClusterPath,
     /// Why it stays as it is, or is not fetched.
     pub reason: KeptReason,
+    /// The rule that says so, where the reason is one: as in `rules`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rule: Option<String>,
     /// The source's file, where it was compared with the target's; a stopped source's must not move.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<PathState>,
@@ -208,11 +270,17 @@ pub enum KeptReason {
     NotReplayed,
     /// The status belongs to a segment that is not fetched.
     StatusOfUnfetchedWal,
-    /// Both have the same file: all of its bytes were compared, or it has none.
-    EqualBytes,
-    /// Both had the same file when the plan was made: the source's server computed a SHA-256 of each of its pieces,
-    /// and so did the plan.
-    EqualDigests,
+    /// Both had the same file when the plan was made: all of its bytes were compared, or the SHA-256 of each of its
+    /// pieces where the source is a server or a listing; or it has none.
+    SameContent,
+    /// `--config-policy target`: a file of settings.
+    ConfigPolicy,
+    /// `--exclude`: not fetched, not removed.
+    Exclude,
+    /// `--keep`: the target's own stays; where it has none, none is fetched.
+    Keep,
+    /// A file of a log directory.
+    LogDirectory,
 }
 
 /// A rule for a value that only an apply can know.
@@ -294,34 +362,6 @@ pub struct Divergence {
     pub timeline: TimelineId,
 }
 
-/// What the target did after the fork.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Discarded {
-    /// Bytes of WAL.
-    pub bytes: u64,
-    /// When the first transaction committed (RFC 3339, UTC).
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub first_commit: Option<String>,
-    /// The fork.
-    pub from: Lsn,
-    /// When the last transaction committed (RFC 3339, UTC).
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub last_commit: Option<String>,
-    /// The end of the target's WAL.
-    pub through: Lsn,
-    /// The transactions that ended after the fork.
-    pub transactions: TransactionCounts,
-}
-
-/// Transactions by how they ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct TransactionCounts {
-    /// Rolled back, prepared ones among them.
-    pub aborted: u64,
-    /// Committed, prepared ones among them.
-    pub committed: u64,
-}
-
 /// The WAL that was read and the WAL that the target needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WalPlan {
@@ -389,8 +429,14 @@ pub struct RecoveryPlan {
 /// A precondition and what was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
-    /// What was found, for people.
+    /// Statements or commands that do what `remedy` says, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub commands: Vec<String>,
+    /// What was found, for people, in one line.
     pub detail: String,
+    /// What was found, line by line: paths, slots, differences of settings.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub evidence: Vec<String>,
     /// The check's stable name.
     pub id: String,
     /// What to do where it failed.

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use crate::checks::{Preconditions, check, control_files, finding};
 use crate::cluster::rules::{WalPath, wal_path};
 use crate::cluster::{Inventory, Position, Source, SourceKind, Target, both, contradiction, shared_directory};
 use crate::error::{Error, ErrorKind, Result};
@@ -9,14 +10,13 @@ use crate::format::wal::WalFormat;
 use crate::format::{ControlFile, DbState};
 use crate::manifest::{
     Action, Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded,
-    Divergence as ForkPoint, FORMAT_VERSION, Kept, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, SourceSide,
-    TargetSide, Tool, Totals, Verdict, WalFetch, WalPlace, WalPlan, WalRange, validate,
+    Divergence as ForkPoint, FORMAT_VERSION, Kept, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, Scope,
+    SourceSide, TargetSide, Tool, Totals, Verdict, WalFetch, WalPlace, WalPlan, WalRange, validate,
 };
 use crate::progress::Progress;
 use crate::types::{ClusterPath, Lsn, RelFilePaths, TimelineHistory, TimelineId};
 
 use super::changed_blocks::ChangedBlocks;
-use super::checks::{self, Preconditions, check};
 use super::decide::{Decision, DecisionContext, decide};
 use super::divergence::{Divergence, common_ancestor};
 use super::equal_files::{Candidates, Settled, leave_equal, note_equal_wal};
@@ -88,7 +88,7 @@ fn failed_check(error: &Error) -> Check {
         cause = inner.source();
     }
     let remedy = (!error.hints().is_empty()).then(|| error.hints().join("; "));
-    Check { detail, id: "rewind_is_possible".to_owned(), remedy, status: CheckStatus::Fail }
+    finding("rewind_is_possible", CheckStatus::Fail, detail, remedy.as_deref())
 }
 
 /// A plan in the making.
@@ -118,7 +118,7 @@ impl Planner<'_> {
             kind: self.source.kind(),
             allow_unreleased: self.options.allow_unreleased,
         };
-        self.checks = checks::run(&conditions);
+        self.checks = control_files(&conditions);
         let shared = shared_directory(&self.target.directories(), &self.source.directories());
         self.checks.push(check(
             "separate_directories",
@@ -348,13 +348,9 @@ impl Planner<'_> {
         } else {
             let remedy = "the target needs a restore_command that has them, or cannot start";
             let shown = missing.iter().take(10).copied().collect::<Vec<_>>().join(", ");
-            (
-                format!("{} WAL segments are on neither side: {shown}", missing.len()),
-                Some(remedy.to_owned()),
-                CheckStatus::Warn,
-            )
+            (format!("{} WAL segments are on neither side: {shown}", missing.len()), Some(remedy), CheckStatus::Warn)
         };
-        self.checks.push(Check { detail, id: "replay_wal".to_owned(), remedy, status });
+        self.checks.push(finding("replay_wal", status, detail, remedy));
     }
 
     fn control_file_plan(&self) -> ControlFilePlan {
@@ -402,10 +398,13 @@ impl Planner<'_> {
             digest: String::new(),
             discarded: None,
             divergence: None,
+            estimate: None,
             format_version: FORMAT_VERSION.to_owned(),
             kept: Vec::new(),
             recovery: recovery.filter(|_| verdict != Verdict::Impossible),
             requires: Vec::new(),
+            rules: Vec::new(),
+            scope: Scope::Full,
             source: SourceSide {
                 address: self.source.address(),
                 control_file: control_facts(&self.source_facts.control),
@@ -467,7 +466,7 @@ fn decide_all(
     for (path, ours, theirs) in both(target, source) {
         match decide(&path, ours.as_ref(), theirs.as_ref(), context) {
             Ok(Decision::Nothing) => {}
-            Ok(Decision::Keep(reason)) => kept.push(Kept { before: None, path, reason, source: None }),
+            Ok(Decision::Keep(reason)) => kept.push(Kept { before: None, path, reason, rule: None, source: None }),
             Ok(Decision::Act(action)) => actions.push(*action),
             Err(error) => contradictions.push(error.to_string()),
         }

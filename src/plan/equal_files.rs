@@ -72,14 +72,6 @@ impl Candidates<'_> {
         let fork = self.relations.parse_fork(path).map(|(_, fork)| fork);
         matches!(fork, Some(ForkNumber::FreeSpaceMap | ForkNumber::VisibilityMap)) || is_slru_segment(path)
     }
-
-    /// Why equal files are known to be equal.
-    fn reason(&self, bytes: u64) -> KeptReason {
-        match self.kind {
-            SourceKind::LiveServer if bytes > 0 => KeptReason::EqualDigests,
-            SourceKind::LiveServer | SourceKind::StoppedDirectory => KeptReason::EqualBytes,
-        }
-    }
 }
 
 /// What becomes of one action.
@@ -120,7 +112,7 @@ pub(super) fn leave_equal(
             None if is_empty_on_both(&action, candidates) => Likeness::Equal,
             None => Likeness::Different,
         };
-        match settle(action, likeness, candidates) {
+        match settle(action, likeness) {
             Decision::Leave(kept) => settled.equal.push(kept),
             Decision::Act(action) => settled.actions.push(*action),
         }
@@ -144,13 +136,13 @@ fn is_empty_on_both(action: &Action, candidates: &Candidates<'_>) -> bool {
 }
 
 /// What is left to do once it is known how alike both files are, as far as both reach: nothing, or an action.
-fn settle(action: Action, likeness: Likeness, candidates: &Candidates<'_>) -> Decision {
+fn settle(action: Action, likeness: Likeness) -> Decision {
     let (before, after) = (size(&action.before).unwrap_or(0), size(&action.source).unwrap_or(0));
     let blocks = match likeness {
         Likeness::Different => return Decision::Act(Box::new(action)),
         Likeness::Equal if before == after => {
             let Action { before, path, source, .. } = action;
-            return Decision::Leave(Kept { before, path, reason: candidates.reason(after), source });
+            return Decision::Leave(Kept { before, path, reason: KeptReason::SameContent, rule: None, source });
         }
         Likeness::Equal => Vec::new(),
         Likeness::EqualBut(blocks) => blocks,
@@ -289,7 +281,7 @@ mod tests {
         let blocks = vec![BlockRange { first: 1, count: 1 }];
         let but = || Likeness::EqualBut(blocks.clone());
         let cases = [
-            ((8192, 8192), Likeness::Equal, "equal_bytes"),
+            ((8192, 8192), Likeness::Equal, "same_content"),
             ((8192, 8192), Likeness::Different, "CopyFile Copy NotARelation []"),
             ((16384, 16384), but(), "Patch Copy BlocksDiffer [BlockRange { first: 1, count: 1 }]"),
             ((16384, 24576), but(), "Patch Copy BlocksDiffer [BlockRange { first: 1, count: 1 }]"),
@@ -299,9 +291,7 @@ mod tests {
         ];
         for ((before, source), likeness, expected) in cases {
             let planned = action("base/5/1_vm", Some(before), source);
-            let decision = with_candidates(SourceKind::StoppedDirectory, |candidates| {
-                settle(planned.clone(), likeness.clone(), candidates)
-            });
+            let decision = settle(planned.clone(), likeness.clone());
             let found = match decision {
                 Decision::Act(action) => {
                     let sizes = (&action.before, &action.after, &action.source);
@@ -310,20 +300,12 @@ mod tests {
                 }
                 Decision::Leave(kept) => {
                     assert_eq!((&kept.before, &kept.source), (&planned.before, &planned.source));
-                    assert_eq!(kept.reason, KeptReason::EqualBytes);
-                    "equal_bytes".to_owned()
+                    assert_eq!(kept.reason, KeptReason::SameContent);
+                    "same_content".to_owned()
                 }
             };
             assert_eq!(found, expected, "{before} {source} {likeness:?}");
         }
-    }
-
-    #[test]
-    fn the_proof_has_a_name() {
-        let reason = |kind, bytes| with_candidates(kind, |candidates| candidates.reason(bytes));
-        assert_eq!(reason(SourceKind::StoppedDirectory, 5), KeptReason::EqualBytes);
-        assert_eq!(reason(SourceKind::LiveServer, 5), KeptReason::EqualDigests);
-        assert_eq!(reason(SourceKind::LiveServer, 0), KeptReason::EqualBytes);
     }
 
     #[test]
@@ -332,7 +314,10 @@ mod tests {
         let (first, second) = ("000000010000000000000003", "000000010000000000000004");
         let mut segments = [segment(first, WalPlace::Source), segment(second, WalPlace::Source)];
         let path = ClusterPath::new(format!("pg_wal/{second}").as_bytes()).unwrap();
-        note_equal_wal(&mut segments, &[Kept { before: None, path, reason: KeptReason::EqualBytes, source: None }]);
+        note_equal_wal(
+            &mut segments,
+            &[Kept { before: None, path, reason: KeptReason::SameContent, rule: None, source: None }],
+        );
         assert_eq!(segments.map(|segment| segment.place), [WalPlace::Source, WalPlace::Both]);
     }
 }

@@ -1,8 +1,8 @@
 //! From facts about two clusters to a manifest. Reads everything, writes nothing.
 //!
-//! `facts` collects; `checks`, `divergence`, `decide` and `wal_files` are pure functions over what
+//! `facts` collects; `crate::checks`, `divergence`, `decide` and `wal_files` are pure functions over what
 //! was collected; `scan` drives the WAL reader over the target's segments, `parallel_scan` several readers;
-//! `read_wal` does so with visitors (`changed_blocks`, `discarded`); `same_timeline` does not take equal histories for an answer;
+//! `read_wal` does so with visitors (`changed_blocks`, `crate::discard`); `same_timeline` does not take equal histories for an answer;
 //! `equal_files` takes out what need not be copied; `build` puts the manifest together.
 //!
 //! # A live source's files that are equal
@@ -31,9 +31,7 @@
 
 mod build;
 mod changed_blocks;
-mod checks;
 mod decide;
-mod discarded;
 mod divergence;
 mod equal_files;
 mod facts;

@@ -4,9 +4,9 @@ use std::num::NonZero;
 use std::thread::available_parallelism;
 
 use super::changed_blocks::{BlockRecorder, ChangedBlocks};
-use super::discarded::DiscardedWork;
 use super::parallel_scan::Visitor;
 use super::scan::WalScan;
+use crate::discard::DiscardedWork;
 use crate::error::{Error, Result};
 use crate::format::wal::Record;
 use crate::progress::{Progress, Stage};

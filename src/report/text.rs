@@ -179,8 +179,11 @@ pub fn why_kept(reason: KeptReason) -> &'static str {
         KeptReason::BeforeReplay => "of WAL from before replay begins: not touched",
         KeptReason::NotReplayed => "of WAL that replay does not read: not fetched",
         KeptReason::StatusOfUnfetchedWal => "with the archive status of such WAL: not fetched",
-        KeptReason::EqualBytes => "that are the same on both sides, byte by byte: not copied",
-        KeptReason::EqualDigests => "that are the same on both sides, by SHA-256: not copied",
+        KeptReason::SameContent => "that are the same on both sides: not copied",
+        KeptReason::ConfigPolicy => "of settings, which stay the target's own",
+        KeptReason::Exclude => "that a rule excludes: not fetched, not removed",
+        KeptReason::Keep => "that a rule keeps as the target's own",
+        KeptReason::LogDirectory => "of log directories: left alone",
     }
 }
 

@@ -16,6 +16,6 @@ pub use cluster_path::{ClusterPath, LinkText, PathError};
 pub use file_mode::FileMode;
 pub use geometry::{Geometry, GeometryError};
 pub use lsn::{Lsn, ParseLsnError};
-pub use relation::{ForkNumber, RelFile, RelFileNumber, RelFilePaths};
+pub use relation::{ForkNumber, ParseRelFileNumberError, RelFile, RelFileNumber, RelFilePaths};
 pub use timeline::{HistoryEntry, TimelineHistory, TimelineId};
 pub use wal_segment::{SegmentNumber, WalFileName, WalSegmentSize};

@@ -1,5 +1,10 @@
 //! Relations, their forks and their files.
 
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::ClusterPath;
 
 /// The fork of a relation (`ForkNumber`).
@@ -46,8 +51,10 @@ impl ForkNumber {
     }
 }
 
-/// What identifies a relation's storage (`RelFileLocator`): tablespace, database, relfilenode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What identifies a relation's storage (`RelFileLocator`): tablespace, database, relfilenode. As text, the three with
+/// slashes between, as pg_waldump prints them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct RelFileNumber {
     /// OID of the tablespace.
     pub tablespace: u32,
@@ -55,6 +62,49 @@ pub struct RelFileNumber {
     pub database: u32,
     /// The relfilenode.
     pub relation: u32,
+}
+
+impl fmt::Display for RelFileNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.tablespace, self.database, self.relation)
+    }
+}
+
+impl From<RelFileNumber> for String {
+    fn from(number: RelFileNumber) -> Self {
+        number.to_string()
+    }
+}
+
+/// A text is no relation's storage of the form `tablespace/database/relfilenode`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no tablespace/database/relfilenode, each a number of at most 32 bits")]
+pub struct ParseRelFileNumberError(String);
+
+impl TryFrom<String> for RelFileNumber {
+    type Error = ParseRelFileNumberError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let parts: Option<Vec<u32>> = text.split('/').map(|part| oid(part.as_bytes())).collect();
+        match parts.as_deref() {
+            Some(&[tablespace, database, relation]) => Ok(Self { tablespace, database, relation }),
+            _ => Err(ParseRelFileNumberError(text.chars().take(40).collect())),
+        }
+    }
+}
+
+impl JsonSchema for RelFileNumber {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RelFileNumber".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "a relation's storage: the OIDs of its tablespace and database, and its relfilenode",
+            "pattern": "^(0|[1-9][0-9]{0,9})/(0|[1-9][0-9]{0,9})/(0|[1-9][0-9]{0,9})$"
+        })
+    }
 }
 
 /// One file of a relation's main fork.
@@ -160,6 +210,15 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(paths.parse(&ClusterPath::new(path.as_bytes()).unwrap()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn storage_reads_as_it_is_written() {
+        let number = RelFileNumber { tablespace: 1663, database: 0, relation: u32::MAX };
+        assert_eq!(RelFileNumber::try_from(number.to_string()), Ok(number));
+        for bad in ["", "1/2", "1/2/3/4", "1/2/", "1/02/3", "1/-2/3", "1/2/4294967296", "1/2/3 "] {
+            assert!(RelFileNumber::try_from(bad.to_owned()).is_err(), "{bad:?}");
         }
     }
 

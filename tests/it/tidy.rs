@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which modules of the library each module may name.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("types", &[]),
     ("error", &[]),
     ("progress", &[]),
@@ -13,7 +13,9 @@ const EDGES: [(&str, &[&str]); 11] = [
     ("format", &["types"]),
     ("cluster", &["types", "error", "progress", "format"]),
     ("manifest", &["types", "error", "format", "cluster"]),
-    ("plan", &["types", "error", "progress", "format", "cluster", "manifest"]),
+    ("checks", &["types", "error", "format", "cluster", "manifest"]),
+    ("discard", &["types", "error", "format", "cluster", "manifest"]),
+    ("plan", &["types", "error", "progress", "format", "cluster", "manifest", "checks", "discard"]),
     ("apply", &["types", "error", "interrupt", "progress", "format", "cluster", "manifest", "plan"]),
     ("report", &["types", "cluster", "manifest"]),
     ("io", &["types", "error", "interrupt", "progress", "format", "cluster"]),

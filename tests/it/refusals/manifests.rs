@@ -248,7 +248,7 @@ fn kept_again(document: &mut Value, path: Option<&str>) {
 
 fn kept_too(d: &mut Value) {
     let path = patch(d)["path"].clone();
-    d["kept"].as_array_mut().unwrap().push(json!({"path": path, "reason": "equal_bytes"}));
+    d["kept"].as_array_mut().unwrap().push(json!({"path": path, "reason": "same_content"}));
 }
 
 #[test]

@@ -1,24 +1,25 @@
 //! The preconditions of a rewind: what must hold of the two control files.
 
+use super::check;
 use crate::cluster::SourceKind;
 use crate::format::{ControlFile, DbState};
-use crate::manifest::{Check, CheckStatus};
+use crate::manifest::Check;
 
 /// What the checks look at.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Preconditions<'a> {
+pub struct Preconditions<'a> {
     /// The target's control file.
-    pub(super) target: &'a ControlFile,
+    pub target: &'a ControlFile,
     /// The source's control file.
-    pub(super) source: &'a ControlFile,
+    pub source: &'a ControlFile,
     /// How the source is reached.
-    pub(super) kind: SourceKind,
+    pub kind: SourceKind,
     /// Whether majors that are not released may be used.
-    pub(super) allow_unreleased: bool,
+    pub allow_unreleased: bool,
 }
 
 /// All checks, in a fixed order, whether they pass or not.
-pub(super) fn run(conditions: &Preconditions<'_>) -> Vec<Check> {
+pub fn control_files(conditions: &Preconditions<'_>) -> Vec<Check> {
     vec![
         same_system(conditions),
         same_version(conditions),
@@ -29,16 +30,6 @@ pub(super) fn run(conditions: &Preconditions<'_>) -> Vec<Check> {
         target_is_stopped(conditions),
         source_state(conditions),
     ]
-}
-
-/// A check that passes where `ok`, and otherwise fails with a remedy.
-pub(super) fn check(id: &str, ok: bool, detail: String, remedy: &str) -> Check {
-    Check {
-        detail,
-        id: id.to_owned(),
-        remedy: (!ok).then(|| remedy.to_owned()),
-        status: if ok { CheckStatus::Pass } else { CheckStatus::Fail },
-    }
 }
 
 fn same_system(c: &Preconditions<'_>) -> Check {
@@ -176,9 +167,10 @@ mod tests {
     use super::*;
     use crate::format::Major;
     use crate::format::control_file_sample as sample;
+    use crate::manifest::CheckStatus;
 
     fn failed(conditions: &Preconditions<'_>) -> Vec<String> {
-        let checks = run(conditions);
+        let checks = control_files(conditions);
         checks.into_iter().filter(|check| check.status == CheckStatus::Fail).map(|check| check.id).collect()
     }
 

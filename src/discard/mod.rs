@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::format::wal::Record;
 use crate::format::wal::resource_manager as rm;
-use crate::manifest::{Discarded, TransactionCounts};
+use crate::manifest::{Discarded, DiscardedVerdict, TransactionCounts};
 use crate::types::Lsn;
 
 /// Microseconds from 1970 to 2000, where PostgreSQL's `TimestampTz` begins.
@@ -15,7 +15,7 @@ type Commit = (Lsn, i64);
 
 /// Counts the transactions that ended after the fork.
 #[derive(Debug)]
-pub(super) struct DiscardedWork {
+pub(crate) struct DiscardedWork {
     fork: Lsn,
     counts: TransactionCounts,
     first_commit: Option<Commit>,
@@ -25,12 +25,12 @@ pub(super) struct DiscardedWork {
 impl DiscardedWork {
     /// Counts from `fork` on.
     #[must_use]
-    pub(super) fn after(fork: Lsn) -> Self {
+    pub(crate) fn after(fork: Lsn) -> Self {
         Self { fork, counts: TransactionCounts::default(), first_commit: None, last_commit: None }
     }
 
     /// Takes one record.
-    pub(super) fn record(&mut self, record: &Record<'_>) {
+    pub(crate) fn record(&mut self, record: &Record<'_>) {
         if record.lsn < self.fork || record.header.resource_manager != rm::TRANSACTION {
             return;
         }
@@ -46,7 +46,7 @@ impl DiscardedWork {
     }
 
     /// Adds what was counted in other parts of the WAL, wherever they lie.
-    pub(super) fn absorb(&mut self, other: &Self) {
+    pub(crate) fn absorb(&mut self, other: &Self) {
         self.counts.aborted += other.counts.aborted;
         self.counts.committed += other.counts.committed;
         self.span(other.first_commit);
@@ -66,13 +66,19 @@ impl DiscardedWork {
 
     /// What was counted, with the end of the target's WAL.
     #[must_use]
-    pub(super) fn finish(self, end: Lsn) -> Discarded {
+    pub(crate) fn finish(self, end: Lsn) -> Discarded {
         Discarded {
             bytes: end.since(self.fork),
             first_commit: self.first_commit.and_then(|(_, time)| time_text(time)),
             from: self.fork,
             last_commit: self.last_commit.and_then(|(_, time)| time_text(time)),
             through: end,
+            commits: Vec::new(),
+            commits_left_out: self.counts.committed,
+            databases: Vec::new(),
+            relations: Vec::new(),
+            tablespaces: Vec::new(),
+            verdict: if self.counts.committed > 0 { DiscardedVerdict::Data } else { DiscardedVerdict::MaintenanceOnly },
             transactions: self.counts,
         }
     }
@@ -93,7 +99,8 @@ mod tests {
         let part = |commits: &[(u64, i64)], aborted| {
             let mut part = DiscardedWork::after(Lsn::new(10));
             commits.iter().for_each(|&(lsn, time)| part.span(Some((Lsn::new(lsn), time))));
-            part.counts = TransactionCounts { aborted, committed: commits.len() as u64 };
+            part.counts =
+                TransactionCounts { aborted, committed: commits.len() as u64, ..TransactionCounts::default() };
             part
         };
         // By position, whatever the clock said.
@@ -102,7 +109,10 @@ mod tests {
             let mut sum = DiscardedWork::after(Lsn::new(10));
             order.iter().for_each(|&index| sum.absorb(&parts[index]));
             let found = sum.finish(Lsn::new(100));
-            assert_eq!(found.transactions, TransactionCounts { aborted: 7, committed: 5 });
+            assert_eq!(
+                found.transactions,
+                TransactionCounts { aborted: 7, committed: 5, ..TransactionCounts::default() }
+            );
             assert_eq!((found.first_commit, found.last_commit), (time_text(5), time_text(3)));
         }
     }
