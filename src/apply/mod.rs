@@ -9,6 +9,7 @@
 mod batch;
 mod clean;
 mod copying;
+mod differences;
 mod done;
 mod expected;
 mod finish;
@@ -193,18 +194,64 @@ fn under_way(condition: Condition, same: bool) -> Error {
     }
 }
 
-/// An apply from its beginning.
-fn fresh(context: &mut ApplyContext<'_>, control: ControlFile, earlier: Option<State>) -> Result<Outcome> {
-    refuse_sealed(&control)?;
+/// What an apply would do, were it not only asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Begin.
+    Begin,
+    /// Go on with what has begun.
+    Resume,
+    /// Nothing: this very plan has been applied to this target before.
+    AlreadyApplied,
+}
+
+/// Everything that an apply looks at before its first write, and no write.
+///
+/// # Errors
+/// As [`apply`], before anything was written.
+pub fn check(context: ApplyContext<'_>) -> Result<Readiness> {
+    let mut context = context;
+    check_manifest(context.manifest)?;
+    check_no_server(context.target)?;
+    let control = read_control_file(context.target, "target")?;
+    let state = State::read(context.store)?;
+    let condition = state.as_ref().map_or(Condition::Untouched, |state| state.condition(control.as_bytes()));
+    let same = state.as_ref().is_some_and(|state| state.header.digest == context.manifest.digest);
+    match (condition, state) {
+        (Condition::Applied, _) if same => Ok(Readiness::AlreadyApplied),
+        (Condition::Applying, Some(state)) if same => {
+            state.journal()?;
+            check_same_source(&mut context)?;
+            check_separate(&context)?;
+            Ok(Readiness::Resume)
+        }
+        (Condition::Applying | Condition::Undoing | Condition::Tampered, _) => Err(under_way(condition, same)),
+        _ => check_fresh(&mut context, &control).map(|()| Readiness::Begin),
+    }
+}
+
+/// Refuses what is not as planned, and what would keep an apply from coming to its end.
+fn check_fresh(context: &mut ApplyContext<'_>, control: &ControlFile) -> Result<()> {
+    refuse_sealed(control)?;
     check_separate(context)?;
-    stale::check_target(context.manifest, &control, context.target, context.store)?;
-    stale::check_source(context.manifest, context.source).map_err(nothing_written)?;
+    let target = stale::target_differences(context.manifest, control, context.target, context.store)?;
+    let source = stale::source_differences(context.manifest, context.source).map_err(nothing_written)?;
+    differences::refuse(context.manifest, &[target, source])?;
     if context.manifest.verdict == Verdict::NotNeeded {
-        return not_needed(context);
+        let configures = context.manifest.recovery.is_some();
+        return if configures { stale::check_writable(context.manifest, context.store) } else { Ok(()) };
     }
     check_links(context.manifest, context.store)?;
     space::check_space(context.manifest, context.store, context.options.undo)?;
-    preflight(context).map_err(nothing_written)?;
+    preflight(context).map_err(nothing_written)
+}
+
+/// An apply from its beginning.
+fn fresh(context: &mut ApplyContext<'_>, control: ControlFile, earlier: Option<State>) -> Result<Outcome> {
+    check_fresh(context, &control)?;
+    if context.manifest.verdict == Verdict::NotNeeded {
+        return not_needed(context);
+    }
     let mut journal = seal::prepare(context, &control, earlier)?;
     note_event(context, "apply", None)?;
     seal::seal(context, &mut journal, &control)?;
@@ -240,7 +287,7 @@ fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
         header.write(context.store)?;
     }
     (context.options.undo, context.options.durable) = (header.undo, header.durable);
-    stale::check_source(context.manifest, context.source).map_err(|error| {
+    check_same_source(context).map_err(|error| {
         let hint = if header.undo { UNDO } else { BASE_BACKUP };
         if error.kind() == ErrorKind::Stale { error.with_kind(ErrorKind::DeadEnd).hint(hint) } else { error }
     })?;
@@ -252,6 +299,12 @@ fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
         journal.write(vec![journal::Record::Sealed])?;
     }
     execute(context, &mut journal, true)
+}
+
+/// What is gone on with must come from where it began.
+fn check_same_source(context: &mut ApplyContext<'_>) -> Result<()> {
+    let source = stale::source_differences(context.manifest, context.source)?;
+    differences::refuse(context.manifest, &[source])
 }
 
 const UNDO: &str = "this plan can never finish with this source: take it back (pg_unfork undo) and plan again";
@@ -330,7 +383,6 @@ fn not_needed(context: &mut ApplyContext<'_>) -> Result<Outcome> {
     let Some(recovery) = &context.manifest.recovery else {
         return Ok(Outcome::NotNeeded { configured: false });
     };
-    stale::check_writable(context.manifest, context.store)?;
     let written = finish::write_recovery(context.store, recovery, Durability::Now)
         .and_then(|()| context.store.sync(context.progress));
     written.map_err(|error| error.with_kind(ErrorKind::Incomplete))?;

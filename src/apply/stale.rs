@@ -3,107 +3,89 @@
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 
-use sha2::{Digest, Sha256};
-
+use super::differences::{Differences, first_of, fresh_plan};
 use super::state::control_path;
 use super::units::is_replayed;
 use crate::cluster::{FileEntry, FileKind, Request, STATE_DIRECTORY, Sink, Source, SourceKind, Target, TargetStore};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::ControlFile;
-use crate::manifest::{Action, ActionKind, Manifest, PathState, hex};
+use crate::manifest::{Action, ActionKind, Manifest, PathState, Root};
 use crate::plan::{control_facts, read_control_file, read_history};
 use crate::types::ClusterPath;
 
-/// How many differing paths are named.
-const SHOWN: usize = 10;
-
-/// The target must not have moved at all.
-pub(super) fn check_target(
+/// How the target has moved since the plan, which it must not at all.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub(super) fn target_differences(
     manifest: &Manifest,
     control: &ControlFile,
     target: &mut dyn Target,
     store: &dyn TargetStore,
-) -> Result<()> {
+) -> Result<Differences> {
     let planned = &manifest.target;
-    same(
-        "target: system identifier",
-        &planned.control_file.system_identifier,
-        &control.header().system_identifier.to_string(),
-    )?;
-    same(
-        "target: SHA-256 of global/pg_control",
-        &planned.control_file.sha256,
-        &hex(&Sha256::digest(control.as_bytes())),
-    )?;
-    if control_facts(control) != planned.control_file {
-        return Err(
-            Error::stale("what the plan says of the target's control file is not what is in it").hint(FRESH_PLAN)
-        );
+    let mut differences = Differences::of("target");
+    differences.control(&planned.control_file, &control_facts(control), false);
+    differences.history(&planned.history, &read_history(target, control.timeline(), "target")?);
+    let roots: Vec<Root> = target.roots().into_iter().map(|(path, link)| Root { link, path }).collect();
+    if planned.roots != roots {
+        differences.field("pg_wal and tablespaces", roots_text(&planned.roots), roots_text(&roots));
     }
-    let history = read_history(target, control.timeline(), "target")?;
-    if history != planned.history {
-        return Err(Error::stale("the target's timeline history is not the one that was planned with").hint(FRESH_PLAN));
-    }
-    let roots = target.roots();
-    let as_planned = roots.len() == planned.roots.len()
-        && planned.roots.iter().zip(&roots).all(|(a, (path, link))| a.path == *path && a.link == *link);
-    if !as_planned {
-        return Err(
-            Error::stale("pg_wal or the tablespaces of the target lead elsewhere than planned").hint(FRESH_PLAN)
-        );
-    }
-    let mut moved = Vec::new();
     for action in &manifest.actions {
         let found = store.entry(&action.path)?;
         if let Some(difference) = difference(action.before.as_ref(), found.as_ref(), action) {
-            moved.push(format!("{}: {difference}", action.path));
+            differences.file(&action.path, &difference);
         }
     }
     for kept in &manifest.kept {
         let Some(before) = &kept.before else { continue };
         if let Some(difference) = file_difference(Some(before), store.entry(&kept.path)?.as_ref()) {
-            moved.push(format!("{}: {difference}", kept.path));
+            differences.file(&kept.path, &difference);
         }
     }
-    all_as_planned("target", moved)
+    Ok(differences)
 }
 
-/// A stopped source must not have moved; a live one must be the same cluster on the same timeline.
-pub(super) fn check_source(manifest: &Manifest, source: &mut dyn Source) -> Result<()> {
+/// Where links lead: `pg_wal to /wal`.
+fn roots_text(roots: &[Root]) -> String {
+    let text = |root: &Root| format!("{} to {}", root.path, root.link);
+    if roots.is_empty() { "no links".to_owned() } else { roots.iter().map(text).collect::<Vec<_>>().join(", ") }
+}
+
+/// How the source has moved since the plan: a stopped one must not have; a live one must be the same cluster on the
+/// same timeline.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub(super) fn source_differences(manifest: &Manifest, source: &mut dyn Source) -> Result<Differences> {
     let planned = &manifest.source;
     let control = read_control_file(source, "source")?;
-    same(
-        "source: system identifier",
-        &planned.control_file.system_identifier,
-        &control.header().system_identifier.to_string(),
-    )?;
-    same("source: timeline", &planned.control_file.timeline.to_string(), &control.timeline().to_string())?;
+    let mut differences = Differences::of("source");
+    let live = source.kind() == SourceKind::LiveServer;
+    differences.control(&planned.control_file, &control_facts(&control), live);
     if source.kind() != planned.kind {
-        return Err(Error::stale("the plan was made for the other kind of source (stopped directory, live server)")
-            .hint(FRESH_PLAN));
+        differences.field("kind", kind_words(planned.kind), kind_words(source.kind()));
     }
-    let history = read_history(source, control.timeline(), "source")?;
-    if history != planned.history {
-        return Err(Error::stale("the source's timeline history is not the one that was planned with").hint(FRESH_PLAN));
+    differences.history(&planned.history, &read_history(source, control.timeline(), "source")?);
+    if live || planned.kind == SourceKind::LiveServer {
+        return Ok(differences);
     }
-    if planned.kind == SourceKind::LiveServer {
-        return Ok(());
-    }
-    same(
-        "source: SHA-256 of global/pg_control",
-        &planned.control_file.sha256,
-        &hex(&Sha256::digest(control.as_bytes())),
-    )?;
-    let mut moved = Vec::new();
     let copied = manifest.actions.iter().map(|action| (&action.path, &action.source));
     let equal = manifest.kept.iter().map(|kept| (&kept.path, &kept.source));
     for (path, planned) in copied.chain(equal).filter(|(_, planned)| planned.is_some()) {
         let found = source.entry(path)?;
         if let Some(difference) = file_difference(planned.as_ref(), found.as_ref()) {
-            moved.push(format!("{path}: {difference}"));
+            differences.file(path, &difference);
         }
     }
-    all_as_planned("source", moved)
+    Ok(differences)
+}
+
+fn kind_words(kind: SourceKind) -> &'static str {
+    match kind {
+        SourceKind::StoppedDirectory => "stopped data directory",
+        SourceKind::LiveServer => "live server",
+    }
 }
 
 /// What the target's owner cannot change must show before the first write; all of it at once.
@@ -173,7 +155,7 @@ pub(super) fn check_readable(manifest: &Manifest, source: &mut dyn Source) -> Re
     }
     Err(Error::stale(format!("the source no longer has WAL that replay needs: {}", first_of(&needed)))
         .hint("the source must keep its WAL (a slot, or wal_keep_size) from plan to apply")
-        .hint(FRESH_PLAN))
+        .hint(fresh_plan(manifest)))
 }
 
 /// Remembers which files are not there, and takes nothing.
@@ -193,29 +175,6 @@ impl Sink for Gone {
         self.0.push(index);
         Ok(())
     }
-}
-
-/// The first of many, and how many more there are.
-fn first_of(lines: &[String]) -> String {
-    let more = if lines.len() > SHOWN { format!(" (and {} more)", lines.len() - SHOWN) } else { String::new() };
-    let shown: Vec<&str> = lines.iter().take(SHOWN).map(String::as_str).collect();
-    format!("{}{more}", shown.join("; "))
-}
-
-const FRESH_PLAN: &str = "make a fresh plan: pg_unfork plan";
-
-fn same(what: &str, planned: &str, found: &str) -> Result<()> {
-    if planned == found {
-        return Ok(());
-    }
-    Err(Error::stale(format!("{what}: planned {planned}, found {found}")).hint(FRESH_PLAN))
-}
-
-fn all_as_planned(side: &str, moved: Vec<String>) -> Result<()> {
-    if moved.is_empty() {
-        return Ok(());
-    }
-    Err(Error::stale(format!("the {side} has changed since the plan was made: {}", first_of(&moved))).hint(FRESH_PLAN))
 }
 
 /// How the target's entry differs from the planned one; none where it does not.

@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use pg_unfork::apply::{
-    ApplyContext, ApplyOptions, BATCH_BYTES, Condition, Now, Outcome, after_first_write, apply, condition, is_applied,
+    ApplyContext, ApplyOptions, BATCH_BYTES, Condition, Now, Outcome, Readiness, after_first_write, apply, check,
+    condition, is_applied,
 };
 use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
 use pg_unfork::error::{Context, Error, ErrorKind, Result};
@@ -30,6 +31,7 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
     let directory = target.path().to_owned();
     let _lock = Lock::take(&directory, LockKind::Exclusive)?;
     let (manifest, document) = named.map_or_else(|| state::stored_manifest(&directory), Ok)?;
+    expect(arguments.expect_digest.as_deref(), &manifest)?;
     let sync = arguments.sync.method();
     let control = target.control_file()?;
     let mut own = DirectoryStore::open(&directory, &[], sync)?;
@@ -56,7 +58,7 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
     let interrupt = interrupt_on_signals()?;
     let mut store = store.stopping_on(interrupt.clone());
     let mut source = open_source(arguments, &manifest, &interrupt).map_err(unfinished)?;
-    let outcome = apply(ApplyContext {
+    let context = ApplyContext {
         manifest: &manifest,
         document: &document,
         target: &mut target,
@@ -68,7 +70,12 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
         id: &format!("{}-{}", jiff::Timestamp::now().as_nanosecond(), std::process::id()),
         interrupt: &interrupt,
         actor: &state::actor(),
-    })?;
+    };
+    if arguments.check {
+        output::note(&readiness(check(context)?, &directory));
+        return Ok(ExitCode::Done);
+    }
+    let outcome = apply(context)?;
     output::note(&describe(outcome, &directory));
     if matches!(outcome, Outcome::Rewound { .. }) && !arguments.no_undo {
         output::note(&way_back(&directory));
@@ -77,6 +84,24 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
         output::note(state::NOT_DURABLE);
     }
     Ok(ExitCode::Done)
+}
+
+/// Only the plan that was approved is applied.
+fn expect(digest: Option<&str>, manifest: &Manifest) -> Result<()> {
+    let Some(expected) = digest else { return Ok(()) };
+    let digits = expected.strip_prefix("sha256:").unwrap_or(expected);
+    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Error::new(ErrorKind::Usage, format!("--expect-digest {expected:?} is not the digest of a plan"))
+            .hint("it is sha256: and 64 hexadecimal digits, as in the plan's \"digest\""));
+    }
+    if manifest.digest.strip_prefix("sha256:").is_some_and(|found| found.eq_ignore_ascii_case(digits)) {
+        return Ok(());
+    }
+    Err(Error::stale(format!(
+        "this is not the plan that is expected: expected sha256:{digits}, found {}",
+        manifest.digest
+    ))
+    .hint("apply the plan that was approved, or have this one approved: pg_unfork show"))
 }
 
 /// The source as planned, unless the command line says where it is now.
@@ -126,6 +151,20 @@ fn describe(outcome: Outcome, directory: &Path) -> String {
             });
             text
         }
+    }
+}
+
+/// What `--check` has found.
+fn readiness(readiness: Readiness, directory: &Path) -> String {
+    let shown = directory.display();
+    match readiness {
+        Readiness::Begin => {
+            format!("pg_unfork: nothing stands in the way of an apply to {shown}; nothing was written\n")
+        }
+        Readiness::Resume => {
+            format!("pg_unfork: an apply to {shown} has begun, and can be gone on with; nothing was written\n")
+        }
+        Readiness::AlreadyApplied => describe(Outcome::AlreadyApplied, directory),
     }
 }
 

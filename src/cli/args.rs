@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use pg_unfork::error::Result;
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{Load, Patience, Rate, SyncMethod};
+use pg_unfork::plan::{ConfigPolicy, PathRules};
 
 /// Brings a forked PostgreSQL cluster back in two steps: a plan that can be reviewed, and an apply
 /// that does exactly that plan.
@@ -48,11 +50,58 @@ pub(super) struct PlanArguments {
     /// --source-server without its password.
     #[arg(short = 'R', long, conflicts_with = "pgdata")]
     pub(super) write_recovery_conf: bool,
+    /// Say only whether a rewind is needed and possible: stops after the timelines, and what it writes cannot be
+    /// applied.
+    #[arg(long)]
+    pub(super) check_only: bool,
+    #[command(flatten)]
+    pub(super) rules: RuleArguments,
+    /// Exit with 0 where there is nothing to do, with 2 where there is, and with another status where the plan failed.
+    #[arg(long)]
+    pub(super) detailed_exitcode: bool,
     /// Accept a major version of PostgreSQL that is not released yet.
     #[arg(long)]
     pub(super) allow_unreleased: bool,
     #[command(flatten)]
     pub(super) patience: PatienceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RuleArguments {
+    /// Leave what the target has of its own at these paths; may be given several times. A glob begins at the data
+    /// directory, and covers what lies below, too; `*` stops at slashes, `**` does not.
+    #[arg(long, value_name = "GLOB")]
+    keep: Vec<String>,
+    /// Neither fetch nor remove anything at these paths; may be given several times.
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Whose settings the target has afterwards: postgresql.conf, what that includes, postgresql.auto.conf, pg_hba.conf,
+    /// pg_ident.conf.
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t = PolicyArgument::Source)]
+    config_policy: PolicyArgument,
+    /// Where a tablespace goes that only the source has: OLD=NEW, its directory there and the one on the target;
+    /// may be given several times.
+    #[arg(short = 'T', long, value_name = "OLD=NEW")]
+    tablespace_mapping: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PolicyArgument {
+    /// The source's.
+    Source,
+    /// Its own.
+    Target,
+}
+
+impl RuleArguments {
+    /// As the library wants them.
+    pub(super) fn rules(&self) -> Result<PathRules> {
+        let policy = match self.config_policy {
+            PolicyArgument::Source => ConfigPolicy::Source,
+            PolicyArgument::Target => ConfigPolicy::Target,
+        };
+        PathRules::new(&self.keep, &self.exclude, policy, &self.tablespace_mapping)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +147,12 @@ pub(super) struct ApplyArguments {
     /// Connection string of the source, where the planned one does not do.
     #[arg(long = "source-server", value_name = "CONNSTR", id = "server")]
     pub(super) server: Option<String>,
+    /// Look at everything that an apply looks at before its first write, and write nothing.
+    #[arg(long)]
+    pub(super) check: bool,
+    /// Refuse every plan but the one with this digest, as `pg_unfork show` gives it: `sha256:` and 64 digits.
+    #[arg(long, value_name = "DIGEST")]
+    pub(super) expect_digest: Option<String>,
     /// Keep nothing of what is replaced: needs less room, and cannot be undone.
     #[arg(long)]
     pub(super) no_undo: bool,

@@ -9,6 +9,8 @@ pub(crate) enum ExitCode {
     Done,
     /// 1: failure, nothing written.
     Failure,
+    /// 2: the plan has changes (only with `--detailed-exitcode`).
+    Changes,
     /// 3: the plan is stale or belongs elsewhere, nothing written.
     Stale,
     /// 4: a precondition is not met, or the plan is impossible; nothing written.
@@ -39,6 +41,7 @@ impl From<ExitCode> for std::process::ExitCode {
         Self::from(match code {
             ExitCode::Done => 0u8,
             ExitCode::Failure => 1,
+            ExitCode::Changes => 2,
             ExitCode::Stale => 3,
             ExitCode::Precondition => 4,
             ExitCode::Incomplete => 5,

@@ -33,13 +33,25 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
     };
     let options = PlanOptions {
         allow_unreleased: arguments.allow_unreleased,
+        check_only: arguments.check_only,
+        rules: arguments.rules.rules()?,
         write_recovery_conf: arguments.write_recovery_conf,
         created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     };
     let mut manifest = make_plan(&mut target, &mut *source, &options, &Watch::new()).map_err(nothing_begun)?;
     identify(&mut manifest)?;
     deliver(arguments.output.as_deref(), &manifest)?;
-    Ok(if manifest.verdict == Verdict::Impossible { ExitCode::Precondition } else { ExitCode::Done })
+    Ok(exit_code(&manifest, arguments.detailed_exitcode))
+}
+
+/// What a plan comes to for a script.
+fn exit_code(manifest: &Manifest, detailed: bool) -> ExitCode {
+    match manifest.verdict {
+        Verdict::Impossible => ExitCode::Precondition,
+        Verdict::NotNeeded if manifest.recovery.is_none() => ExitCode::Done,
+        Verdict::Rewind | Verdict::NotNeeded if detailed => ExitCode::Changes,
+        Verdict::Rewind | Verdict::NotNeeded => ExitCode::Done,
+    }
 }
 
 /// A source that became another one while it was planned with is no dead end yet.

@@ -10,7 +10,7 @@ use pg_unfork::cluster::{ClusterReader, STATE_DIRECTORY, Target};
 use pg_unfork::error::{Context, Error, Result};
 use pg_unfork::io::conninfo::Environment;
 use pg_unfork::io::{DataDirectory, DirectoryStore, DocumentFile, Lock, LockKind, SyncMethod, interrupt_on_signals};
-use pg_unfork::manifest::{ActionKind, Manifest};
+use pg_unfork::manifest::{ActionKind, Manifest, shell_word};
 use pg_unfork::report::{bytes, count, why_kept};
 use pg_unfork::types::{ClusterPath, LinkText};
 
@@ -137,8 +137,7 @@ fn describe(status: &Status, directory: &Path, holder: Option<u32>) -> String {
 
 /// A path as a shell takes it.
 pub(super) fn quoted(path: &Path) -> String {
-    let plain = path.as_os_str().as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(byte));
-    if plain { path.display().to_string() } else { format!("'{}'", path.display().to_string().replace('\'', "'\\''")) }
+    shell_word(path.as_os_str().as_bytes())
 }
 
 /// A condition's name, and what it means.

@@ -81,6 +81,26 @@ pub fn holds_data(path: &ClusterPath) -> bool {
     }
 }
 
+/// Directories of the server's own, besides those with data; what it keeps in `pg_stat` and `pg_stat_tmp` it can lose.
+const SERVERS_DIRECTORIES: [&[u8]; 6] =
+    [b"pg_dynshmem", b"pg_notify", b"pg_serial", b"pg_snapshots", b"pg_subtrans", b"pg_tblspc"];
+
+/// Files in the data directory that say what it is and how it is recovered.
+const SERVERS_FILES: [&[u8]; 5] =
+    [b"PG_VERSION", b"backup_label", b"postmaster.pid", b"recovery.signal", b"tablespace_map"];
+
+/// Whether a path belongs to what the server, or its recovery, must find as a rewind leaves it: no rule of a person may
+/// leave it out.
+#[must_use]
+pub fn is_servers_own(path: &ClusterPath) -> bool {
+    let first = path.components().next().unwrap_or_default();
+    let own = |list: &[&[u8]]| list.contains(&first);
+    own(&DATA_DIRECTORIES)
+        || own(&SERVERS_DIRECTORIES)
+        || SERVERS_FILES.contains(&path.as_bytes())
+        || is_own_state(path)
+}
+
 /// Whether a link at this path is that of a tablespace, which leads to a root of the cluster. Other links are only
 /// kept as they are.
 #[must_use]

@@ -5,6 +5,7 @@
 //! written; `read` takes a document
 //! from outside, which is trusted in nothing; `validate` says whether it can be executed at all.
 
+mod command;
 mod digest;
 mod discarded;
 mod hash;
@@ -13,6 +14,7 @@ mod read;
 mod validate;
 mod write;
 
+pub use command::{plan_command, shell_word};
 pub(crate) use digest::hex;
 pub use digest::{DigestError, digest_of};
 pub use discarded::*;

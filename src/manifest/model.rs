@@ -277,7 +277,7 @@ pub enum KeptReason {
     ConfigPolicy,
     /// `--exclude`: not fetched, not removed.
     Exclude,
-    /// `--keep`: the target's own stays; where it has none, none is fetched.
+    /// `--keep`: the target's own stays; where it has none, the source's comes.
     Keep,
     /// A file of a log directory.
     LogDirectory,

@@ -1,17 +1,20 @@
 //! Making a plan: collect, decide, put together.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 
 use crate::checks::{Preconditions, check, control_files, finding};
 use crate::cluster::rules::{WalPath, wal_path};
-use crate::cluster::{Inventory, Position, Source, SourceKind, Target, both, contradiction, shared_directory};
+use crate::cluster::{
+    Inventory, Position, Settings, Source, SourceKind, Target, both, contradiction, shared_directory,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{ControlFile, DbState};
 use crate::manifest::{
-    Action, Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded,
-    Divergence as ForkPoint, FORMAT_VERSION, Kept, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, Scope,
-    SourceSide, TargetSide, Tool, Totals, Verdict, WalFetch, WalPlace, WalPlan, WalRange, validate,
+    Action, ActionKind, Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded,
+    Divergence as ForkPoint, FORMAT_VERSION, Kept, LabelPlan, Manifest, PathRule, RecoveryPlan, Root, Rule, RuleName,
+    Scope, SourceSide, TargetSide, Tool, Totals, Verdict, WalFetch, WalPlace, WalPlan, WalRange, validate,
 };
 use crate::progress::Progress;
 use crate::types::{ClusterPath, Lsn, RelFilePaths, TimelineHistory, TimelineId};
@@ -21,6 +24,8 @@ use super::decide::{Decision, DecisionContext, decide};
 use super::divergence::{Divergence, common_ancestor};
 use super::equal_files::{Candidates, Settled, leave_equal, note_equal_wal};
 use super::facts::{Cluster, control_facts, read_control_file, read_history};
+use super::new_tablespaces::{Moved, TablespaceRecords, check_moved, makes_tablespace};
+use super::path_rules::{Covered, PathRules, RulesAtWork};
 use super::read_wal::{Extent, read_wal};
 use super::same_timeline::OneTimeline;
 use super::scan::WalScan;
@@ -34,6 +39,10 @@ pub const MOST_SEGMENTS: u64 = 1 << 20;
 pub struct PlanOptions {
     /// Whether majors that are not released may be used.
     pub allow_unreleased: bool,
+    /// Whether to stop as soon as it is known whether a rewind is needed and possible.
+    pub check_only: bool,
+    /// What is left alone, and where new tablespaces go.
+    pub rules: PathRules,
     /// Whether the target gets its recovery configuration (`-R`).
     pub write_recovery_conf: bool,
     /// The time of planning, RFC 3339 in UTC.
@@ -110,7 +119,7 @@ struct Fork {
     source_end: Lsn,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     fn run_checks(&mut self) {
         let conditions = Preconditions {
             target: &self.target_facts.control,
@@ -179,6 +188,9 @@ impl Planner<'_> {
         let checkpoint = self.scan().last_checkpoint_before(divergence.lsn)?;
         let source_end = self.source_end()?;
         self.check_source_end(source_end, divergence.lsn)?;
+        if self.options.check_only {
+            return self.check_only(divergence, target_end, checkpoint);
+        }
         // A live source's listing is its server's work.
         self.target.begin_to_list();
         let source_files = self.source.list(self.progress)?;
@@ -194,7 +206,9 @@ impl Planner<'_> {
         let label = self.label(&fork.checkpoint);
         let wal = self.wal_needs(&fork, label.start, &source_files);
         let context = DecisionContext { relations: &self.relation_paths(), changed: &changed, wal: &wal };
-        let (actions, mut kept) = decide_all(&source_files, &target_files, &context)?;
+        let rules = self.rules_at_work(&source_files, &target_files)?;
+        let Decided { actions, mut kept, moved, rules } = decide_all(&source_files, &target_files, &context, rules)?;
+        self.check_tablespaces(&moved, &fork, label.start);
         let Settled { actions, equal, compared } = self.leave_equal(actions, source_end)?;
         let source_end = if compared { self.end_after_comparing(source_end)? } else { source_end };
         let mut wal_plan = self.wal_plan(&fork, &wal, &target_files);
@@ -207,6 +221,7 @@ impl Planner<'_> {
         manifest.totals = Totals::of(&actions, block_size);
         manifest.actions = actions;
         manifest.kept = kept;
+        manifest.rules = rules;
         manifest.backup_label = Some(label);
         manifest.checkpoint = Some(fork.checkpoint);
         manifest.control_file = Some(self.control_file_plan());
@@ -214,12 +229,42 @@ impl Planner<'_> {
         manifest.divergence = Some(ForkPoint { lsn: divergence.lsn, timeline: divergence.timeline });
         manifest.source.wal_end = Some(source_end);
         manifest.wal = Some(wal_plan);
+        if self.checks.iter().any(|check| check.status == CheckStatus::Fail) {
+            // What it would have come to is worth knowing all the same.
+            (manifest.verdict, manifest.applyable) = (Verdict::Impossible, false);
+        }
         let problems = validate(&manifest);
         if problems.is_empty() {
             return Ok(manifest);
         }
         Err(Error::precondition(format!("the plan could not be applied: {}", problems.join("; ")))
             .hint("take out of both data directories what PostgreSQL has not put there, and plan again"))
+    }
+
+    /// That a rewind is needed and seems possible, and nothing else.
+    fn check_only(
+        &mut self,
+        divergence: Divergence,
+        target_end: Lsn,
+        checkpoint: CommonCheckpoint,
+    ) -> Result<Manifest> {
+        let mut manifest = self.manifest(Verdict::Rewind, Some(target_end))?;
+        manifest.applyable = false;
+        manifest.checkpoint = Some(checkpoint);
+        manifest.divergence = Some(ForkPoint { lsn: divergence.lsn, timeline: divergence.timeline });
+        Ok(manifest)
+    }
+
+    /// The rules about paths, with what both sides' settings say of files.
+    fn rules_at_work(&mut self, source: &Inventory, target: &Inventory) -> Result<RulesAtWork<'a>> {
+        let theirs = Settings::read(self.source, source);
+        let theirs = match self.source.server_facts()? {
+            Some(facts) => theirs.told_by(&facts.settings),
+            None => theirs,
+        };
+        let ours = Settings::read(self.target, target);
+        let directory = self.target.directory();
+        Ok(RulesAtWork::new(&self.options.rules, &[(&ours, Some(directory.as_bytes())), (&theirs, None)]))
     }
 
     fn relation_paths(&self) -> RelFilePaths {
@@ -339,6 +384,16 @@ impl Planner<'_> {
         }
     }
 
+    /// Replay must not lead a moved tablespace's link to the source's location again.
+    fn check_tablespaces(&mut self, moved: &Moved, fork: &Fork, replay: Lsn) {
+        let records = if moved.is_empty() {
+            TablespaceRecords::default()
+        } else {
+            TablespaceRecords::read(&self.scan(), replay, fork.target_end)
+        };
+        self.checks.extend(check_moved(moved, &records));
+    }
+
     /// Segments that neither side has must come from an archive.
     fn check_wal(&mut self, wal: &WalPlan) {
         let missing: Vec<&str> =
@@ -404,7 +459,7 @@ impl Planner<'_> {
             recovery: recovery.filter(|_| verdict != Verdict::Impossible),
             requires: Vec::new(),
             rules: Vec::new(),
-            scope: Scope::Full,
+            scope: if self.options.check_only { Scope::CheckOnly } else { Scope::Full },
             source: SourceSide {
                 address: self.source.address(),
                 control_file: control_facts(&self.source_facts.control),
@@ -456,25 +511,72 @@ fn changing_role() -> Error {
     Error::precondition("the source changes its role just now").hint("plan again when it has settled")
 }
 
+/// What was decided on all paths.
+struct Decided {
+    actions: Vec<Action>,
+    kept: Vec<Kept>,
+    moved: Moved,
+    rules: Vec<PathRule>,
+}
+
 /// Decides on every path of both sides.
 fn decide_all(
     source: &Inventory,
     target: &Inventory,
     context: &DecisionContext<'_>,
-) -> Result<(Vec<Action>, Vec<Kept>)> {
+    mut rules: RulesAtWork<'_>,
+) -> Result<Decided> {
     let (mut actions, mut kept, mut contradictions) = (Vec::new(), Vec::new(), Vec::new());
+    let mut staying = BTreeMap::new();
     for (path, ours, theirs) in both(target, source) {
-        match decide(&path, ours.as_ref(), theirs.as_ref(), context) {
-            Ok(Decision::Nothing) => {}
-            Ok(Decision::Keep(reason)) => kept.push(Kept { before: None, path, reason, rule: None, source: None }),
-            Ok(Decision::Act(action)) => actions.push(*action),
-            Err(error) => contradictions.push(error.to_string()),
+        let decision = decide(&path, ours.as_ref(), theirs.as_ref(), context);
+        let covered = rules.covering(&path, ours.is_some())?;
+        match (decision, covered) {
+            (Ok(Decision::Nothing), _) => {}
+            (Ok(Decision::Keep(reason)), _) => kept.push(Kept { before: None, path, reason, rule: None, source: None }),
+            (_, Some(covered)) => {
+                if ours.is_some() {
+                    staying.extend(path.directories().map(|parent| (parent.to_vec(), covered.clone())));
+                }
+                leave(path, &covered, &mut rules, &mut kept);
+            }
+            (Ok(Decision::Act(action)), None) => actions.push(*action),
+            (Err(error), None) => contradictions.push(error.to_string()),
         }
     }
     if !contradictions.is_empty() {
         return Err(Error::precondition(contradictions.join("; "))
             .hint("make both sides agree on what these paths are, and plan again"));
     }
+    // A directory in which something stays, stays.
+    let is_staying =
+        |action: &Action| staying.get(action.path.as_bytes()).filter(|_| action.kind == ActionKind::Remove);
+    for action in &actions {
+        if let Some(covered) = is_staying(action) {
+            leave(action.path.clone(), covered, &mut rules, &mut kept);
+        }
+    }
+    actions.retain(|action| is_staying(action).is_none());
+    let moved = map_tablespaces(&mut actions, &mut rules);
     actions.sort_unstable_by(|a, b| (a.phase, &a.path).cmp(&(b.phase, &b.path)));
-    Ok((actions, kept))
+    Ok(Decided { actions, kept, moved, rules: rules.finish() })
+}
+
+/// Leaves a path alone because of a rule.
+fn leave(path: ClusterPath, covered: &Covered, rules: &mut RulesAtWork<'_>, kept: &mut Vec<Kept>) {
+    rules.note(covered);
+    let (reason, rule) = (covered.reason, Some(covered.rule.clone()));
+    kept.push(Kept { before: None, path, reason, rule, source: None });
+}
+
+/// New tablespaces go where the mapping says.
+fn map_tablespaces(actions: &mut [Action], rules: &mut RulesAtWork<'_>) -> Moved {
+    let mut moved = Moved::new();
+    for action in actions.iter_mut().filter(|action| makes_tablespace(action)) {
+        let Some(link) = action.after.as_mut().and_then(|after| after.link.as_mut()) else { continue };
+        let Some(location) = rules.location(link) else { continue };
+        moved.insert(action.path.clone(), (link.to_string(), location.to_string()));
+        *link = location;
+    }
+    moved
 }

@@ -10,6 +10,7 @@
     unreachable_pub
 )]
 
+mod approval;
 mod commands;
 mod control_file;
 mod equal_files;
@@ -18,6 +19,7 @@ mod fetching;
 mod fuzz_seeds;
 mod lost_source;
 mod oracle;
+mod path_rules;
 mod refusals;
 mod scenarios;
 mod schema;

@@ -8,6 +8,8 @@ pub const TRANSACTION: u8 = 1;
 pub const STORAGE: u8 = 2;
 /// `Database`.
 pub const DATABASE: u8 = 4;
+/// `Tablespace`.
+pub const TABLESPACE: u8 = 5;
 
 /// `XLOG_CHECKPOINT_SHUTDOWN`.
 pub const XLOG_CHECKPOINT_SHUTDOWN: u8 = 0x00;
@@ -22,6 +24,11 @@ pub const XLOG_OVERWRITE_CONTRECORD: u8 = 0xD0;
 pub const STORAGE_CREATE: u8 = 0x10;
 /// `XLOG_SMGR_TRUNCATE`.
 pub const STORAGE_TRUNCATE: u8 = 0x20;
+
+/// `XLOG_TBLSPC_CREATE`: begins with the tablespace's OID.
+pub const TABLESPACE_CREATE: u8 = 0x00;
+/// `XLOG_TBLSPC_DROP`: the tablespace's OID.
+pub const TABLESPACE_DROP: u8 = 0x10;
 
 /// The operation within a transaction record's info (`XLOG_XACT_OPMASK`).
 pub const TRANSACTION_OPERATION: u8 = 0x70;
