@@ -106,17 +106,17 @@ fn other_clusters() {
     // The directories of tablespaces are looked at first of all.
     let to_other = at("-D", &other.target);
     assert_refused(&to_other, 3, &["pg_tblspc/"]);
-    assert_refused(&at("--source-pgdata", &other.source), 3, &["source: system identifier: planned "]);
+    assert_refused(&at("--source-pgdata", &other.source), 3, &["source: system_identifier: planned "]);
     before_other.check();
     before.check();
     pair.source.start();
     let live = plan.apply(&["--source-server", &pair.source.conninfo("postgres", REWIND_USER)]);
-    assert_refused(&live, 3, &["the other kind of source"]);
+    assert_refused(&live, 3, &["source: kind: planned stopped data directory, found live server"]);
     let planned_live = Plan::of(&pair.target, Source::Server(&pair.source, REWIND_USER), &[]);
     pair.source.stop(Stop::Fast);
     let directory = pair.source.data();
     let stopped = planned_live.apply(&["--source-pgdata", directory.to_str().unwrap()]);
-    assert_refused(&stopped, 3, &["the other kind of source"]);
+    assert_refused(&stopped, 3, &["source: kind: planned live server, found stopped data directory"]);
 }
 
 /// A plan that says that it is impossible is not applied.

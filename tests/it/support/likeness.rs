@@ -121,7 +121,10 @@ fn segment_size(cluster: &Cluster) -> WalSegmentSize {
 pub(crate) fn assert_equal_outcome(ours: &Cluster, stock: &Cluster, plan: &Value, open_segment: Option<&str>) {
     // Stock 13 forgets PG_VERSION of databases that only the source has.
     stock::restore_missing_pg_version(stock);
-    let explained = wal_that_replay_does_not_need(plan, segment_size(ours));
+    let mut explained = wal_that_replay_does_not_need(plan, segment_size(ours));
+    // Stock copies, and removes, log files.
+    let kept = plan["kept"].as_array().unwrap().iter().filter(|kept| kept["reason"] == "log_directory");
+    explained.extend(kept.map(|kept| kept["path"].as_str().unwrap().to_owned()));
     let recovery = plan.get("recovery").is_some();
     let ignore = |path: &str| {
         // Our own state.
@@ -163,7 +166,7 @@ fn wal_that_replay_does_not_need(plan: &Value, size: WalSegmentSize) -> BTreeSet
         .collect();
     // What was proven to be equal is no exception.
     let kept = plan["kept"].as_array().unwrap().iter();
-    let kept = kept.filter(|kept| !kept["reason"].as_str().unwrap().starts_with("equal_")).map(path);
+    let kept = kept.filter(|kept| kept["reason"] != "same_content" && kept["reason"] != "log_directory").map(path);
     let removed = plan["actions"].as_array().unwrap().iter();
     // What only the target has behind the fork must not be replayed; stock keeps the segments in which
     // it began and ended to read the record at the fork.
