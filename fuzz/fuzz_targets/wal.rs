@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use pg_unfork::cluster::{WalFile, WalFiles};
+use pg_unfork::discard::DiscardedWork;
 use pg_unfork::error::Result;
 use pg_unfork::format::wal::{Record, Start, WalError, WalFormat, WalReader};
 use pg_unfork::format::{Checkpoint, Major};
-use pg_unfork::plan::{ChangedBlocks, WalScan};
+use pg_unfork::plan::{ChangedBlocks, KnownFile, WalScan};
 use pg_unfork::progress::Silent;
 use pg_unfork::types::{Lsn, RelFile, RelFileNumber, TimelineHistory, TimelineId};
 use pg_unfork::types::{WalFileName, WalSegmentSize};
@@ -113,13 +114,31 @@ fn scan(format: WalFormat, start: Lsn, bytes: &[u8]) {
     let (records, _, _) = read(format, Start::FirstOf(start), bytes, 1);
     let relation = RelFileNumber { tablespace: 1663, database: 5, relation: 16384 };
     for &(lsn, end, ..) in records.iter().take(3) {
-        let blocks = ChangedBlocks::new(format.facts, 131_072, [(RelFile { number: relation, segment: 0 }, 100)]);
+        let file = KnownFile { file: RelFile { number: relation, segment: 0 }, length: 200, shared: 100 };
+        let blocks = ChangedBlocks::new(format.facts, 131_072, [file]);
         let last = records.last().map_or(end, |record| record.1);
         let mut recorder = blocks.recorder();
+        let work = || DiscardedWork::after(end, format.facts);
+        let (mut whole, mut parts) = (work(), [work(), work()]);
+        let mut count = 0;
         let _ = scan.through(lsn, last, &Silent, |record: &Record<'_>| {
             let _ = Checkpoint::parse(record.main_data, format.facts);
-            recorder.record(record).map_err(|error| pg_unfork::error::Error::failure(error.to_string()))
+            whole.record(record);
+            parts[count % 2].record(record);
+            count += 1;
+            let taken = recorder.record(record, record.lsn >= end);
+            taken.map_err(|error| pg_unfork::error::Error::failure(error.to_string()))
         });
+        let [first, mut second] = parts;
+        second.absorb(first);
+        // Which transaction changed what depends on the order where one ends twice.
+        let sums = |work: DiscardedWork| {
+            let found = work.finish(last, |_| 0);
+            let ended = (found.transactions.committed, found.transactions.aborted);
+            (found.relations, found.databases, found.tablespaces, ended, found.commits.len())
+        };
+        assert_eq!(sums(second), sums(whole));
+        assert!(blocks.lost().values().all(|&count| count <= 200));
         for range in blocks.ranges(RelFile { number: relation, segment: 0 }) {
             assert!(range.end() <= 100, "{range:?}");
         }

@@ -1,85 +1,245 @@
-//! What the target did after the fork, which a rewind throws away.
+//! What the target did after the fork, which a rewind throws away: what its WAL says of it.
+//!
+//! | module | has |
+//! |---|---|
+//! | [`codes`] | what a record does, by its numbers |
+//! | [`relations`] | what was done to relations, counted |
+//! | [`transactions`] | who did it, and what became of that |
+//! | [`places`] | databases and tablespaces |
+//! | [`smallest`] | maps of bounded size |
+//!
+//! # What counts as what
+//!
+//! A record counts once for each relation that its blocks are of, whatever the fork. Index entries are `index`, their
+//! removal is `vacuum`, and so is the pruning of pages that a query does on its way. Files that are made or given away
+//! are `ddl`; CREATE INDEX, VACUUM FULL, TRUNCATE and most kinds of ALTER TABLE make files, too. Where a new index is filled page by
+//! page, its records are `other`. The relations of a transaction are tables, sequences and files that it made: what
+//! indexes it changed follows.
+//!
+//! The verdict is `data` unless the contrary is proven:
+//!
+//! - Each transaction that committed counts, if it only took numbers from a sequence: they were given out. Each that is
+//!   left prepared; each that was prepared before the fork and ended after it, since a rewind prepares it again; each
+//!   message of `pg_logical_emit_message`; and what resource managers of extensions wrote outside of transactions.
+//! - Maintenance is a committed transaction that is proven to have begun after the fork, did some of what ANALYZE and
+//!   VACUUM do (rows of `pg_statistic` and of `pg_statistic_ext_data`, rows of catalogs overwritten in place, truncation of a
+//!   table's end) and no other change that WAL tells of. That it began after the fork is known by the lists of
+//!   running transactions, which a server writes at checkpoints and every 15 seconds. Where such a list is lacking, or
+//!   the statistics' files have been rewritten, the verdict is `data`.
+//! - Maintenance is also everything that is not bound to a transaction (VACUUM, hint bits), and what transactions wrote
+//!   that were rolled back or had not ended.
+//!
+//! WAL does not tell of unlogged tables: a crash empties them, and so does a rewind.
+
+mod codes;
+mod places;
+mod relations;
+mod smallest;
+mod transactions;
 
 use jiff::Timestamp;
 
+use crate::format::MajorFacts;
 use crate::format::wal::Record;
+use crate::format::wal::payload::{
+    TransactionEnd, copied_database, created_file, first_oid, next_transaction, prepared_transaction,
+    truncated_relation,
+};
 use crate::format::wal::resource_manager as rm;
-use crate::manifest::{Discarded, DiscardedVerdict, TransactionCounts};
-use crate::types::Lsn;
+use crate::manifest::{Discarded, DiscardedVerdict};
+use crate::types::{ForkNumber, Lsn, RelFileNumber};
+
+use codes::{Kind, Sign};
+use places::Places;
+use relations::Relations;
+use transactions::Transactions;
 
 /// Microseconds from 1970 to 2000, where PostgreSQL's `TimestampTz` begins.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
-/// Where a commit's record begins, and when it was: microseconds since 2000.
-type Commit = (Lsn, i64);
-
-/// Counts the transactions that ended after the fork.
+/// Takes records, and finds out what is lost with them. Memory is bounded, whatever WAL says.
+///
+/// Each of several may see a part of the WAL, in order; joined in any order they find the same.
 #[derive(Debug)]
-pub(crate) struct DiscardedWork {
+pub struct DiscardedWork {
     fork: Lsn,
-    counts: TransactionCounts,
-    first_commit: Option<Commit>,
-    last_commit: Option<Commit>,
+    facts: &'static MajorFacts,
+    relations: Relations,
+    transactions: Transactions,
+    places: Places,
 }
 
 impl DiscardedWork {
-    /// Counts from `fork` on.
+    /// What comes after `fork`, in the WAL of this major.
     #[must_use]
-    pub(crate) fn after(fork: Lsn) -> Self {
-        Self { fork, counts: TransactionCounts::default(), first_commit: None, last_commit: None }
+    pub fn after(fork: Lsn, facts: &'static MajorFacts) -> Self {
+        Self { fork, facts, relations: Relations::new(), transactions: Transactions::new(), places: Places::new() }
     }
 
-    /// Takes one record.
-    pub(crate) fn record(&mut self, record: &Record<'_>) {
-        if record.lsn < self.fork || record.header.resource_manager != rm::TRANSACTION {
+    /// Takes one record. Those from before the fork may tell which transactions began there.
+    #[inline]
+    pub fn record(&mut self, record: &Record<'_>) {
+        let header = &record.header;
+        if record.lsn < self.fork {
+            if header.xid != 0 {
+                self.transactions.seen_before_fork(header.xid);
+            }
+            if (header.resource_manager, record.operation()) == (rm::STANDBY, rm::STANDBY_RUNNING) {
+                self.running(record);
+            }
             return;
         }
-        match record.header.info & rm::TRANSACTION_OPERATION {
-            rm::TRANSACTION_COMMIT | rm::TRANSACTION_COMMIT_PREPARED => {
-                self.counts.committed += 1;
-                let time = record.main_data.first_chunk().map(|bytes| i64::from_le_bytes(*bytes));
-                self.span(time.map(|time| (record.lsn, time)));
+        if !record.blocks.is_empty() {
+            self.blocks(record);
+        }
+        match header.resource_manager {
+            rm::HEAP | rm::HEAP2 | rm::BTREE | rm::XLOG => {}
+            _ => self.special(record),
+        }
+    }
+
+    /// Counts a record for the relations that its blocks are of.
+    #[inline]
+    fn blocks(&mut self, record: &Record<'_>) {
+        let (header, kind) = (&record.header, Kind::of(&record.header));
+        let mut previous = None;
+        for block in record.blocks {
+            let relation = block.relation;
+            let counted = previous == Some(relation)
+                || record.blocks.iter().take_while(|earlier| earlier.id < block.id).any(|e| e.relation == relation);
+            if counted {
+                continue;
             }
-            rm::TRANSACTION_ABORT | rm::TRANSACTION_ABORT_PREPARED => self.counts.aborted += 1,
+            previous = Some(relation);
+            self.relations.count(relation, kind);
+            if kind == Kind::Index || !self.transactions.listens() {
+                continue;
+            }
+            match Sign::of(header, kind, relation) {
+                Sign::Nothing => {}
+                Sign::Change if header.xid == 0 && header.resource_manager == rm::GENERIC => {}
+                Sign::Change if header.xid == 0 => self.transactions.changed_for_good(),
+                sign => self.transactions.record(header.xid, sign, Some(relation)),
+            }
+        }
+    }
+
+    /// Takes a record of a resource manager that mostly says what it does in its main data.
+    fn special(&mut self, record: &Record<'_>) {
+        let (header, data) = (&record.header, record.main_data);
+        match (header.resource_manager, record.operation()) {
+            (rm::TRANSACTION, _) => self.transaction(record),
+            (rm::STORAGE, rm::STORAGE_CREATE) => {
+                if let Some((relation, ForkNumber::Main | ForkNumber::Init)) = created_file(data) {
+                    self.relations.create(relation);
+                    self.transactions.record(header.xid, Sign::Change, Some(relation));
+                }
+            }
+            (rm::STORAGE, rm::STORAGE_TRUNCATE) => {
+                if let Some(relation) = truncated_relation(data) {
+                    self.relations.count(relation, Kind::Truncate);
+                    self.transactions.record(header.xid, Sign::Maintenance, Some(relation));
+                }
+            }
+            (rm::DATABASE | rm::TABLESPACE | rm::RELATION_MAP, _) => {
+                self.place(record);
+                self.transactions.record(header.xid, Sign::Change, None);
+            }
+            (rm::STANDBY, rm::STANDBY_RUNNING) => self.running(record),
+            (rm::LOGICAL_MESSAGE, _) => self.message(record),
+            (rm::FIRST_CUSTOM.., _) if header.xid == 0 => self.transactions.changed_for_good(),
+            (rm::FIRST_CUSTOM.., _) => self.transactions.record(header.xid, Sign::Change, None),
             _ => {}
         }
     }
 
-    /// Adds what was counted in other parts of the WAL, wherever they lie.
-    pub(crate) fn absorb(&mut self, other: &Self) {
-        self.counts.aborted += other.counts.aborted;
-        self.counts.committed += other.counts.committed;
-        self.span(other.first_commit);
-        self.span(other.last_commit);
+    fn transaction(&mut self, record: &Record<'_>) {
+        let (header, data) = (&record.header, record.main_data);
+        let operation = header.info & rm::TRANSACTION_OPERATION;
+        let end = || TransactionEnd::parse(data, header.info, self.facts);
+        let dropped = match operation {
+            rm::TRANSACTION_COMMIT | rm::TRANSACTION_COMMIT_PREPARED => end().map(|end| {
+                self.transactions.commit(record.lsn, header.xid, &end);
+                end.dropped_relations()
+            }),
+            rm::TRANSACTION_ABORT | rm::TRANSACTION_ABORT_PREPARED => end().map(|end| {
+                self.transactions.abort(header.xid, &end);
+                end.dropped_relations()
+            }),
+            rm::TRANSACTION_PREPARE => {
+                prepared_transaction(data).into_iter().for_each(|xid| self.transactions.prepare(xid));
+                None
+            }
+            _ => None,
+        };
+        dropped.into_iter().flatten().for_each(|relation| self.relations.drop(relation));
     }
 
-    /// Widens the span of commits.
-    fn span(&mut self, commit: Option<Commit>) {
-        let Some(commit) = commit else { return };
-        if self.first_commit.is_none_or(|first| commit.0 < first.0) {
-            self.first_commit = Some(commit);
-        }
-        if self.last_commit.is_none_or(|last| commit.0 > last.0) {
-            self.last_commit = Some(commit);
+    /// A database or a tablespace is made or dropped.
+    fn place(&mut self, record: &Record<'_>) {
+        let (operation, data) = (record.operation(), record.main_data);
+        let Some(oid) = first_oid(data) else { return };
+        match record.header.resource_manager {
+            rm::DATABASE if Some(&operation) == self.facts.database_operations.last() => self.places.drop_database(oid),
+            rm::DATABASE => {
+                let copied = copied_database(data).filter(|_| operation == rm::DATABASE_COPY);
+                self.places.create_database(oid, copied);
+            }
+            rm::TABLESPACE if operation == rm::TABLESPACE_CREATE => self.places.create_tablespace(oid),
+            rm::TABLESPACE if operation == rm::TABLESPACE_DROP => self.places.drop_tablespace(oid),
+            _ => {}
         }
     }
 
-    /// What was counted, with the end of the target's WAL.
+    fn running(&mut self, record: &Record<'_>) {
+        if let Some(next) = next_transaction(record.main_data) {
+            self.transactions.next_is(next, record.lsn, record.lsn >= self.fork);
+        }
+    }
+
+    /// A message goes with its transaction, or is out at once.
+    fn message(&mut self, record: &Record<'_>) {
+        let transactional = record.main_data.get(4).is_some_and(|&flag| flag != 0);
+        if transactional {
+            self.transactions.record(record.header.xid, Sign::Change, None);
+        } else {
+            self.transactions.changed_for_good();
+        }
+    }
+
+    /// Adds what was found in another part of the WAL, wherever it lies.
+    pub fn absorb(&mut self, other: Self) {
+        self.relations.absorb(other.relations);
+        self.transactions.absorb(other.transactions);
+        self.places.absorb(other.places);
+    }
+
+    /// What was found, with the end of the target's WAL; `blocks` gives the number of a relation's changed blocks.
     #[must_use]
-    pub(crate) fn finish(self, end: Lsn) -> Discarded {
+    pub fn finish(self, end: Lsn, blocks: impl Fn(RelFileNumber) -> u64) -> Discarded {
+        let untouched = self.relations.is_empty() && self.places.is_empty();
+        let found = self.transactions.finish();
+        let (relations, records_left_out) = self.relations.finish(blocks);
+        let (databases, tablespaces) = self.places.finish(relations.iter().map(|found| found.relation.database));
+        let verdict = match (found.data, untouched && found.counts.committed == 0) {
+            (true, _) => DiscardedVerdict::Data,
+            (false, true) => DiscardedVerdict::Nothing,
+            (false, false) => DiscardedVerdict::MaintenanceOnly,
+        };
         Discarded {
             bytes: end.since(self.fork),
-            first_commit: self.first_commit.and_then(|(_, time)| time_text(time)),
+            commits_left_out: found.counts.committed.saturating_sub(found.commits.len() as u64),
+            commits: found.commits,
+            databases,
+            first_commit: found.first_commit,
             from: self.fork,
-            last_commit: self.last_commit.and_then(|(_, time)| time_text(time)),
+            last_commit: found.last_commit,
+            records_left_out,
+            relations,
+            tablespaces,
             through: end,
-            commits: Vec::new(),
-            commits_left_out: self.counts.committed,
-            databases: Vec::new(),
-            relations: Vec::new(),
-            tablespaces: Vec::new(),
-            verdict: if self.counts.committed > 0 { DiscardedVerdict::Data } else { DiscardedVerdict::MaintenanceOnly },
-            transactions: self.counts,
+            transactions: found.counts,
+            verdict,
         }
     }
 }
@@ -91,36 +251,4 @@ fn time_text(microseconds: i64) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_the_wal_add_up_in_any_order() {
-        let part = |commits: &[(u64, i64)], aborted| {
-            let mut part = DiscardedWork::after(Lsn::new(10));
-            commits.iter().for_each(|&(lsn, time)| part.span(Some((Lsn::new(lsn), time))));
-            part.counts =
-                TransactionCounts { aborted, committed: commits.len() as u64, ..TransactionCounts::default() };
-            part
-        };
-        // By position, whatever the clock said.
-        let parts = [part(&[(20, 5), (50, 1)], 1), part(&[], 4), part(&[(30, 9), (60, 3)], 2), part(&[(40, 0)], 0)];
-        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]] {
-            let mut sum = DiscardedWork::after(Lsn::new(10));
-            order.iter().for_each(|&index| sum.absorb(&parts[index]));
-            let found = sum.finish(Lsn::new(100));
-            assert_eq!(
-                found.transactions,
-                TransactionCounts { aborted: 7, committed: 5, ..TransactionCounts::default() }
-            );
-            assert_eq!((found.first_commit, found.last_commit), (time_text(5), time_text(3)));
-        }
-    }
-
-    #[test]
-    fn times_count_from_2000() {
-        assert_eq!(time_text(0).as_deref(), Some("2000-01-01T00:00:00Z"));
-        assert_eq!(time_text(825_000_000_500_000).as_deref(), Some("2026-02-21T14:40:00.5Z"));
-        assert_eq!(time_text(i64::MAX), None);
-    }
-}
+mod tests;

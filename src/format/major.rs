@@ -80,6 +80,8 @@ pub struct MajorFacts {
     /// Whether commit and abort records have the flag that marks special updates of relation
     /// files (dropped relations), which the files' listing covers.
     pub transactions_flag_relation_files: bool,
+    /// Bytes of each item in the list of dropped statistics that ends of transactions carry; 0 where there is no such list.
+    pub dropped_statistics_item: usize,
     /// Whether LSNs are printed with all eight digits of their lower half.
     pub pads_lsn: bool,
     /// Whether a rewind sets `time` in the control file to now (else the source's time stays).
@@ -126,6 +128,7 @@ const V13: MajorFacts = MajorFacts {
     image_flags: ImageFlags { compressed: 0x02, apply: 0x04 },
     database_operations: &[0x00, 0x10],
     transactions_flag_relation_files: false,
+    dropped_statistics_item: 0,
     pads_lsn: false,
     rewind_sets_time: false,
     control: CONTROL_1300,
@@ -147,6 +150,7 @@ const V15: MajorFacts = MajorFacts {
     custom_resource_managers: true,
     image_flags: ImageFlags { compressed: 0x1C, apply: 0x02 },
     database_operations: &[0x00, 0x10, 0x20],
+    dropped_statistics_item: 12,
     rewind_sets_time: true,
     ..V14
 };
@@ -167,6 +171,7 @@ const V18: MajorFacts = MajorFacts {
     control_version: 1800,
     catalog_versions: 202_506_291..=202_506_291,
     wal_magic: 0xD118,
+    dropped_statistics_item: 16,
     control: CONTROL_1800,
     ..V17
 };

@@ -24,7 +24,9 @@ pub struct Discarded {
     /// When the last transaction committed (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_commit: Option<String>,
-    /// What was changed, by relation; in order of database, tablespace and file.
+    /// How many records changed relations that are not in `relations`.
+    pub records_left_out: u64,
+    /// What was changed, by relation, up to a limit; in order of database, tablespace and file.
     pub relations: Vec<DiscardedRelation>,
     /// Tablespaces that were created or dropped.
     pub tablespaces: Vec<DiscardedTablespace>,
@@ -66,7 +68,11 @@ pub struct TransactionCounts {
 pub struct DiscardedCommit {
     /// Where its commit record begins.
     pub lsn: Lsn,
-    /// The relations that it and its subtransactions changed after the fork, up to a limit.
+    /// Whether it changed more relations than are in `relations`.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub more_relations: bool,
+    /// The relations that it and its subtransactions changed after the fork, indexes left out; up to a limit, those of
+    /// users first.
     pub relations: Vec<RelFileNumber>,
     /// When it committed (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -103,13 +109,14 @@ pub struct DiscardedTablespace {
 /// What was done to a relation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DiscardedRelation {
-    /// Blocks of its main fork that were changed, each counted once.
+    /// Blocks of its main fork that were changed and are still there, each counted once.
     pub blocks: u64,
     /// Whether its file was created after the fork: by CREATE, or by what writes a relation anew.
     pub created: bool,
     /// Whether its file was dropped after the fork.
     pub dropped: bool,
-    /// Its name on the source, schema and all, where the file has one there.
+    /// The name, schema and all, of the relation that has this file on the source. Where that made files of
+    /// its own after the fork, it may be another relation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,
     /// The records that changed it.

@@ -19,7 +19,7 @@ use crate::manifest::{
 use crate::progress::Progress;
 use crate::types::{ClusterPath, Lsn, RelFilePaths, TimelineHistory, TimelineId};
 
-use super::changed_blocks::ChangedBlocks;
+use super::changed_blocks::{ChangedBlocks, KnownFile};
 use super::decide::{Decision, DecisionContext, decide};
 use super::divergence::{Divergence, common_ancestor};
 use super::equal_files::{Candidates, Settled, leave_equal, note_equal_wal};
@@ -328,14 +328,18 @@ impl<'a> Planner<'a> {
         let control = &self.target_facts.control;
         let geometry = control.geometry();
         let paths = self.relation_paths();
-        let shared = both(target, source).filter_map(|(path, ours, theirs)| {
-            let blocks = ours?.size()?.min(theirs?.size()?) / u64::from(geometry.block_size);
-            Some((paths.parse(&path)?, u32::try_from(blocks).unwrap_or(u32::MAX)))
+        let known = both(target, source).filter_map(|(path, ours, theirs)| {
+            let blocks = |size| u32::try_from(size / u64::from(geometry.block_size)).unwrap_or(u32::MAX);
+            let length = blocks(ours?.size()?);
+            let shared = theirs.and_then(|theirs| theirs.size()).map_or(0, blocks);
+            Some(KnownFile { file: paths.parse(&path)?, length, shared })
         });
-        let mut changed = ChangedBlocks::new(control.facts(), geometry.relation_segment_blocks, shared);
+        let mut changed = ChangedBlocks::new(control.facts(), geometry.relation_segment_blocks, known);
         let extent = Extent { start: fork.checkpoint.lsn, fork: fork.divergence.lsn, end: fork.target_end };
         let discarded = read_wal(&self.scan(), extent, self.progress, &mut changed)?;
-        Ok((changed, discarded.finish(fork.target_end)))
+        let lost = changed.lost();
+        let blocks = |relation| lost.get(&relation).copied().unwrap_or_default();
+        Ok((changed, discarded.finish(fork.target_end, blocks)))
     }
 
     /// Where replay begins: at the last common checkpoint, or before it where the source, a

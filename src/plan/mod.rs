@@ -44,7 +44,7 @@ mod scan;
 mod wal_files;
 
 pub use build::{MOST_SEGMENTS, PlanOptions, end_of_source, make_plan};
-pub use changed_blocks::{BlockRecorder, ChangedBlocks, UnknownRelationUpdate};
+pub use changed_blocks::{BlockRecorder, ChangedBlocks, KnownFile, UnknownRelationUpdate};
 pub use decide::{Decision, DecisionContext, Undecidable, decide};
 pub use divergence::{Divergence, common_ancestor};
 pub use facts::{Cluster, control_facts, read_control_file, read_history};

@@ -28,6 +28,7 @@ pub(super) struct Extent {
 
 /// Takes the blocks that are changed, and the work that is discarded, from records.
 struct Collector<'a> {
+    fork: Lsn,
     changed: BlockRecorder<'a>,
     discarded: DiscardedWork,
 }
@@ -35,7 +36,7 @@ struct Collector<'a> {
 impl Visitor for Collector<'_> {
     fn visit(&mut self, record: &Record<'_>) -> Result<()> {
         self.discarded.record(record);
-        self.changed.record(record).map_err(|error| {
+        self.changed.record(record, record.lsn >= self.fork).map_err(|error| {
             Error::precondition("the target's WAL cannot be understood")
                 .because(error)
                 .hint("a resource manager of an extension wrote it; the target needs a new base backup")
@@ -55,20 +56,22 @@ pub(super) fn read_wal(
     changed: &mut ChangedBlocks,
 ) -> Result<DiscardedWork> {
     let Extent { start, fork, end } = extent;
+    let facts = scan.format().facts;
+    let work = || DiscardedWork::after(fork, facts);
     let workers = available_parallelism().map_or(1, NonZero::get).min(MOST_WORKERS);
     if workers > 1 {
-        let collector = || Collector { changed: changed.recorder(), discarded: DiscardedWork::after(fork) };
+        let collector = || Collector { fork, changed: changed.recorder(), discarded: work() };
         progress.begin(Stage::ScanWal, Some(end.since(start)));
         let read = scan.in_parallel((start, end), workers, progress, collector);
         progress.end();
         if let Some((_, parts)) = read {
-            let mut discarded = DiscardedWork::after(fork);
-            parts.iter().for_each(|part| discarded.absorb(&part.discarded));
+            let mut discarded = work();
+            parts.into_iter().for_each(|part| discarded.absorb(part.discarded));
             return Ok(discarded);
         }
         changed.clear();
     }
-    let mut collector = Collector { changed: changed.recorder(), discarded: DiscardedWork::after(fork) };
+    let mut collector = Collector { fork, changed: changed.recorder(), discarded: work() };
     progress.begin(Stage::ScanWal, Some(end.since(start)));
     let read = scan.through(start, end, progress, |record| collector.visit(record));
     progress.end();

@@ -4,6 +4,7 @@
 
 mod error;
 mod page;
+pub mod payload;
 mod reader;
 mod record;
 pub mod resource_manager;

@@ -86,6 +86,12 @@ impl Record<'_> {
 }
 
 impl RecordHeader {
+    /// A header of this operation, for tests.
+    #[cfg(test)]
+    pub(crate) fn sample(resource_manager: u8, info: u8) -> Self {
+        Self { total_length: 24, xid: 0, previous: Lsn::new(0), info, resource_manager, crc: 0 }
+    }
+
     /// Reads the header and checks what can be checked without the content. `previous` is the
     /// record that must come before, where it is known.
     // Inlined, the fields stay in registers; handed back in memory they cost a twentieth of the scan.

@@ -7,6 +7,7 @@ use pg_unfork::format::wal::{Start, WalError, WalProblem};
 
 use super::damage::{assert_cuts, assert_flips};
 use super::log::{Outgoing, Read, Wal};
+use super::meaning::assert_meaning;
 use super::parallel::assert_in_parallel;
 use super::waldump::{Theirs, waldump};
 use crate::support::cluster::Cluster;
@@ -21,6 +22,7 @@ pub(super) fn assert_decoded(cluster: &Cluster, wal: &Wal) -> Vec<Read> {
     }
     assert_eq!(records.len(), theirs.len(), "{error:?} after {:?}, {:?}", records.last(), theirs.last());
     assert_operations(cluster.major(), &records, &theirs);
+    assert_meaning(wal, &theirs);
     assert_chain(wal, &records);
     assert_end(wal, &records, error.as_ref());
     for piece in [128 << 10, wal.bytes.len()] {

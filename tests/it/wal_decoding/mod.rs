@@ -7,6 +7,7 @@
 //! | [`log`] | a cluster's WAL, and what our reader makes of it |
 //! | [`waldump`] | what pg_waldump makes of it |
 //! | [`agreement`] | that both agree, wherever the reader begins |
+//! | [`meaning`] | that both agree on what records do, and to which relations |
 //! | [`damage`] | real WAL cut at each page, and with each byte flipped |
 //! | [`parallel`] | that several readers find what one finds |
 //! | [`properties`] | any records, written by a builder |
@@ -14,6 +15,7 @@
 mod agreement;
 mod damage;
 mod log;
+mod meaning;
 mod parallel;
 mod properties;
 mod waldump;

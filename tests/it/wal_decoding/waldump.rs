@@ -16,6 +16,8 @@ pub(super) struct Theirs {
     pub(super) decoded: Decoded,
     /// The name of the operation.
     pub(super) operation: String,
+    /// What is said of the operation.
+    pub(super) description: String,
 }
 
 /// What pg_waldump says of the whole of `wal`. It follows no history: the files get names of one
@@ -66,7 +68,8 @@ fn parse_record(line: &str) -> Option<Theirs> {
         blocks: Vec::new(),
         checkpoint: if name.trim() == "XLOG" { parse_checkpoint(text) } else { None },
     };
-    Some(Theirs { decoded, operation: text.split(' ').next()?.to_owned() })
+    let (operation, description) = text.split_once(' ').unwrap_or((text, ""));
+    Some(Theirs { decoded, operation: operation.to_owned(), description: description.to_owned() })
 }
 
 /// `CHECKPOINT_ONLINE redo 0/30001C8; tli 1; …`
