@@ -90,6 +90,8 @@ impl DbState {
 /// A checkpoint (`CheckPoint`), as far as a rewind needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
+    /// Whether the primary that took it was writing full page images then (`fullPageWrites`).
+    pub full_page_writes: bool,
     /// Where replay from this checkpoint begins.
     pub redo: Lsn,
     /// The timeline of the checkpoint.
@@ -110,6 +112,7 @@ impl Checkpoint {
             redo: Lsn::new(u64_at(bytes, 0)?),
             timeline: TimelineId::new(u32_at(bytes, 8)?),
             time: i64_at(bytes, time)?,
+            full_page_writes: u8_at(bytes, 16)? != 0,
         })
     }
 }
@@ -132,6 +135,50 @@ pub struct ControlFileSettings {
     pub data_checksums: u32,
     /// `wal_log_hints`.
     pub wal_log_hints: bool,
+    /// What a standby must have at least as much of as its primary.
+    pub limits: SharedLimits,
+}
+
+/// Settings of which a standby must have at least as much as its primary, as the cluster's own server last ran with,
+/// or, of a standby, as its WAL says that the primary did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharedLimits {
+    /// `max_connections`.
+    pub max_connections: u32,
+    /// `max_worker_processes`.
+    pub max_worker_processes: u32,
+    /// `max_wal_senders`.
+    pub max_wal_senders: u32,
+    /// `max_prepared_transactions`.
+    pub max_prepared_transactions: u32,
+    /// `max_locks_per_transaction`.
+    pub max_locks_per_transaction: u32,
+}
+
+impl SharedLimits {
+    /// Each with its parameter's name.
+    #[must_use]
+    pub fn named(self) -> [(&'static str, u32); 5] {
+        [
+            ("max_connections", self.max_connections),
+            ("max_worker_processes", self.max_worker_processes),
+            ("max_wal_senders", self.max_wal_senders),
+            ("max_prepared_transactions", self.max_prepared_transactions),
+            ("max_locks_per_transaction", self.max_locks_per_transaction),
+        ]
+    }
+
+    /// What a server has that is told nothing else.
+    #[must_use]
+    pub fn built_in(major: Major) -> Self {
+        Self {
+            max_connections: 100,
+            max_worker_processes: 8,
+            max_wal_senders: 10,
+            max_prepared_transactions: 0,
+            max_locks_per_transaction: if major >= Major::V19 { 128 } else { 64 },
+        }
+    }
 }
 
 /// A control file whose size, CRC, version and sizes have been checked.
@@ -261,7 +308,7 @@ impl ControlFile {
     /// The last checkpoint (`checkPointCopy`).
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
-        let none = Checkpoint { redo: Lsn::INVALID, timeline: TimelineId::new(0), time: 0 };
+        let none = Checkpoint { full_page_writes: false, redo: Lsn::INVALID, timeline: TimelineId::new(0), time: 0 };
         let copy = self.bytes.get(CHECKPOINT_COPY..).unwrap_or_default();
         Checkpoint::parse(copy, self.facts).unwrap_or(none)
     }
@@ -282,9 +329,17 @@ impl ControlFile {
     /// The settings that a rewind looks at.
     #[must_use]
     pub fn settings(&self) -> ControlFileSettings {
+        let hints = self.facts.control.wal_log_hints;
         ControlFileSettings {
             data_checksums: self.u32(self.facts.control.data_checksums),
-            wal_log_hints: u8_at(&self.bytes, self.facts.control.wal_log_hints).is_some_and(|flag| flag != 0),
+            wal_log_hints: u8_at(&self.bytes, hints).is_some_and(|flag| flag != 0),
+            limits: SharedLimits {
+                max_connections: self.u32(hints + 4),
+                max_worker_processes: self.u32(hints + 8),
+                max_wal_senders: self.u32(hints + 12),
+                max_prepared_transactions: self.u32(hints + 16),
+                max_locks_per_transaction: self.u32(hints + 20),
+            },
         }
     }
 
@@ -378,6 +433,8 @@ pub(crate) mod tests {
         pub(crate) checksums: u32,
         pub(crate) hints: bool,
         pub(crate) wal_segment: u32,
+        pub(crate) full_page_writes: bool,
+        pub(crate) limits: SharedLimits,
     }
 
     /// A valid control file of a cleanly stopped cluster of `major`.
@@ -392,7 +449,11 @@ pub(crate) mod tests {
         put(8, facts.control_version);
         put(12, *facts.catalog_versions.start());
         put(STATE, 1);
+        put(CHECKPOINT_COPY + 16, u32::from(fields.full_page_writes));
         put(layout.wal_log_hints, u32::from(fields.hints));
+        for (place, (_, limit)) in (1..).zip(fields.limits.named()) {
+            put(layout.wal_log_hints + 4 * place, limit);
+        }
         put(layout.block_size, 8192);
         put(layout.block_size + 4, 131_072);
         put(layout.wal_page_size, 8192);

@@ -38,7 +38,8 @@ pub struct ControlLayout {
     pub checkpoint_size: usize,
     /// `minRecoveryPoint`; its timeline follows 8 bytes later.
     pub min_recovery_point: usize,
-    /// `wal_log_hints`.
+    /// `wal_log_hints`; `MaxConnections`, `max_worker_processes`, `max_wal_senders`, `max_prepared_xacts` and
+    /// `max_locks_per_xact` follow, 4 bytes each.
     pub wal_log_hints: usize,
     /// `blcksz`; `relseg_size` follows 4 bytes later.
     pub block_size: usize,

@@ -11,16 +11,19 @@ mod control_file;
 mod history;
 pub mod major;
 mod page_checksum;
+mod postmaster_opts;
 mod settings;
 pub mod wal;
 
 pub use backup_label::BackupLabel;
 pub use control_file::{
     CONTROL_FILE_SIZE, Checkpoint, ControlFile, ControlFileError, ControlFileHeader, ControlFileSettings, DbState,
+    SharedLimits,
 };
 pub use history::{HistoryError, parse_history};
 pub use major::{ControlLayout, Major, MajorFacts};
 pub use page_checksum::page_checksum;
+pub use postmaster_opts::parse_postmaster_opts;
 pub use settings::{Setting, parse_settings};
 
 #[cfg(test)]

@@ -229,7 +229,7 @@ impl<'a> WalScan<'a> {
     fn checkpoint(&self, record: &Record<'_>) -> Option<CommonCheckpoint> {
         let is_checkpoint = record.header.resource_manager == rm::XLOG
             && matches!(record.operation(), rm::XLOG_CHECKPOINT_SHUTDOWN | rm::XLOG_CHECKPOINT_ONLINE);
-        let Checkpoint { redo, timeline, time } =
+        let Checkpoint { redo, timeline, time, .. } =
             is_checkpoint.then(|| Checkpoint::parse(record.main_data, self.format.facts)).flatten()?;
         Some(CommonCheckpoint { lsn: record.lsn, redo, time, timeline })
     }

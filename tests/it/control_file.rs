@@ -111,7 +111,15 @@ fn fields(control: &ControlFile) -> BTreeMap<&'static str, String> {
     let geometry = control.geometry();
     let checkpoint = control.checkpoint();
     let settings = control.settings();
+    let limits = settings.limits;
+    let on_off = |on| if on { "on" } else { "off" }.to_owned();
     BTreeMap::from([
+        ("Latest checkpoint's full_page_writes", on_off(checkpoint.full_page_writes)),
+        ("max_connections setting", limits.max_connections.to_string()),
+        ("max_worker_processes setting", limits.max_worker_processes.to_string()),
+        ("max_wal_senders setting", limits.max_wal_senders.to_string()),
+        ("max_prepared_xacts setting", limits.max_prepared_transactions.to_string()),
+        ("max_locks_per_xact setting", limits.max_locks_per_transaction.to_string()),
         ("pg_control version number", header.control_version.to_string()),
         ("Catalog version number", header.catalog_version.to_string()),
         ("Database system identifier", header.system_identifier.to_string()),
@@ -123,7 +131,7 @@ fn fields(control: &ControlFile) -> BTreeMap<&'static str, String> {
         ("Time of latest checkpoint", time(checkpoint.time)),
         ("Minimum recovery ending location", control.min_recovery_point().to_string()),
         ("Min recovery ending loc's timeline", control.min_recovery_timeline().to_string()),
-        ("wal_log_hints setting", if settings.wal_log_hints { "on" } else { "off" }.to_owned()),
+        ("wal_log_hints setting", on_off(settings.wal_log_hints)),
         ("Database block size", geometry.block_size.to_string()),
         ("Blocks per segment of large relation", geometry.relation_segment_blocks.to_string()),
         ("WAL block size", geometry.wal_page_size.to_string()),
