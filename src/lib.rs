@@ -78,6 +78,21 @@
 //!   would not be rewound. Other links are left, as pg_rewind does.
 //! - What a running server shows as an empty file is not read: it may be a named pipe or a socket.
 //!
+//! # Checks
+//!
+//! [`checks`] are pure, too: facts in, one entry of the manifest's `checks` out. All whose facts are there run and are
+//! reported together. Those of the two control files, of who shares directories and of the source's privileges come
+//! first; where one of them fails that the rest depends on, planning ends. With any other failure it goes on, and the plan
+//! is impossible at its end.
+//!
+//! What a live source says of itself ([`cluster::ServerFacts`]) is asked for in one round trip; what the role may not see
+//! is unknown and fails nothing. What an apply needs of the server is refused by the session itself, too, when it is
+//! made for copying: a plan may be hours old.
+//!
+//! Which settings the target will start with is known from the files that the plan's actions leave
+//! ([`cluster::SettingsInForce`]), and from the command line in its `postmaster.opts`. Where they lie elsewhere, as on Debian,
+//! nothing is taken for sure, and a check that needs them warns at most.
+//!
 //! # The manifest
 //!
 //! [`manifest::Manifest`] is the document, there is no second shape. Its bytes depend on nothing

@@ -101,7 +101,11 @@ fn same_checksums(c: &Preconditions<'_>) -> Check {
         "same_checksums",
         target == source && target <= 1,
         format!("data checksums: target {}, source {}", words(target), words(source)),
-        "bring both to the same state with pg_checksums on the stopped target: pages that are not copied keep the target's",
+        if target.max(source) > 1 {
+            "let the side that is changing finish, stop it in good order if it is the target, and plan again"
+        } else {
+            "bring both to the same state with pg_checksums on the stopped target: pages that are not copied keep the target's"
+        },
     )
 }
 

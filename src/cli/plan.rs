@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pg_unfork::cluster::ClusterReader;
 use pg_unfork::error::{Context, Error, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
-use pg_unfork::io::{DataDirectory, Load, Lock, LockKind, real_directory_of, write_document};
+use pg_unfork::io::{DataDirectory, Lock, LockKind, real_directory_of, write_document};
 use pg_unfork::manifest::{Manifest, Verdict, identify, write_json};
 use pg_unfork::plan::{PlanOptions, make_plan};
 use pg_unfork::report::summary;
@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
     let mut source = match (&arguments.source.pgdata, &arguments.source.server) {
         (Some(directory), _) => source::directory(directory)?,
         // Nothing is written, so a signal may end the process as it always does.
-        (None, Some(server)) => source::server(server, arguments.patience.with(Interrupt::new()), Load::single())?,
+        (None, Some(server)) => source::server_to_plan(server, arguments.patience.with(Interrupt::new()))?,
         (None, None) => return Err(Error::new(ErrorKind::Usage, "no source is named")),
     };
     let options = PlanOptions {

@@ -8,6 +8,7 @@ mod inventory;
 pub mod rules;
 mod server_facts;
 mod settings;
+mod settings_in_force;
 mod target;
 
 use std::os::fd::BorrowedFd;
@@ -17,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::{Comparison, DifferingBlocks, Likeness, LocalFiles};
 pub use inventory::{FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, Listing, both, contradiction};
-pub use server_facts::ServerFacts;
-pub use settings::Settings;
+pub use server_facts::{ServerFacts, ServerSlot, TornPages, torn_pages};
+pub use settings::{ReadFile, Settings};
+pub use settings_in_force::{InForce, SettingsInForce};
 pub use target::{Durability, FileSystem, Log, NewFile, Owner, PatchFile, ReadAt, Syncing, TargetStore};
 
 use crate::error::Result;

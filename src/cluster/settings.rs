@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::{ClusterReader, FileKind, Inventory};
+use crate::error::Result;
 use crate::format::{Setting, parse_settings};
 use crate::types::ClusterPath;
 
 /// How deep files may name one another, as in PostgreSQL.
 const DEEPEST: usize = 10;
+
+/// Reads a small file; none where it is not there.
+pub type ReadFile<'a> = dyn FnMut(&ClusterPath) -> Result<Option<Vec<u8>>> + 'a;
 
 /// The settings that the files in a data directory give.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,23 +48,30 @@ impl Settings {
     /// A file that is there and cannot be read is [`Settings::unread`], like one that is elsewhere.
     #[must_use]
     pub fn read(cluster: &mut dyn ClusterReader, files: &Inventory) -> Self {
+        Self::read_with(&mut |path| cluster.read_small(path), files)
+    }
+
+    /// The same where the files in `files` are read by a function: a directory that will be, not one that is.
+    #[must_use]
+    pub fn read_with(read: &mut ReadFile<'_>, files: &Inventory) -> Self {
         let mut settings = Self::default();
         for name in ["postgresql.conf", "postgresql.auto.conf"] {
-            if !settings.take_file(name.as_bytes(), cluster, files, 0) {
+            let is_there = ClusterPath::new(name.as_bytes()).is_ok_and(|path| files.get(&path).is_some());
+            if is_there && !settings.take_file(name.as_bytes(), read, files, 0) {
                 settings.unread.push(name.to_owned());
             }
         }
         settings
     }
 
-    fn take_file(&mut self, path: &[u8], cluster: &mut dyn ClusterReader, files: &Inventory, depth: usize) -> bool {
+    fn take_file(&mut self, path: &[u8], read: &mut ReadFile<'_>, files: &Inventory, depth: usize) -> bool {
         let path = ClusterPath::new(path).ok().filter(|path| files.get(path).is_some_and(|e| e.size().is_some()));
         let Some(path) = path.filter(|_| depth <= DEEPEST) else { return false };
-        let Ok(Some(bytes)) = cluster.read_small(&path) else { return false };
+        let Ok(Some(bytes)) = read(&path) else { return false };
         self.files.push(path.clone());
         for setting in parse_settings(&bytes) {
             if setting.is_include() {
-                self.include(&setting, &path, cluster, files, depth + 1);
+                self.include(&setting, &path, read, files, depth + 1);
             } else {
                 self.values.insert(setting.name, setting.value);
             }
@@ -72,7 +83,7 @@ impl Settings {
         &mut self,
         setting: &Setting,
         from: &ClusterPath,
-        cluster: &mut dyn ClusterReader,
+        read: &mut ReadFile<'_>,
         files: &Inventory,
         depth: usize,
     ) {
@@ -81,11 +92,11 @@ impl Settings {
         let known = if setting.name == "include_dir" {
             let inside = settings_in(&named, files);
             for path in inside.iter().flatten() {
-                self.take_file(path.as_bytes(), cluster, files, depth);
+                self.take_file(path.as_bytes(), read, files, depth);
             }
             inside.is_some()
         } else {
-            self.take_file(&named, cluster, files, depth)
+            self.take_file(&named, read, files, depth)
         };
         let may_lack = setting.name == "include_if_exists" && !setting.value.starts_with('/');
         if !known && !may_lack {
@@ -112,7 +123,7 @@ fn settings_in(directory: &[u8], files: &Inventory) -> Option<Vec<ClusterPath>> 
 mod tests {
     use super::*;
     use crate::cluster::{FileEntry, Listing};
-    use crate::error::{Error, Result};
+    use crate::error::Error;
     use crate::progress::Progress;
 
     /// A data directory with these files; a file without text cannot be read.
@@ -186,15 +197,9 @@ mod tests {
         let outside = "include '/etc/x.conf'\ninclude_if_exists '/etc/y.conf'\ninclude_if_exists 'none.conf'\n\
                        include 'absent.conf'\ninclude_dir 'absent.d'\ninclude '../up.conf'\ninclude 'secret.conf'";
         let settings = read(&[("postgresql.conf", Some(outside)), ("secret.conf", None)]);
-        let expected = [
-            "/etc/x.conf",
-            "/etc/y.conf",
-            "absent.conf",
-            "absent.d",
-            "../up.conf",
-            "secret.conf",
-            "postgresql.auto.conf",
-        ];
+        assert_eq!(read(&[("postgresql.auto.conf", None)]).unread, ["postgresql.auto.conf"]);
+        assert_eq!(read(&[]), Settings::default());
+        let expected = ["/etc/x.conf", "/etc/y.conf", "absent.conf", "absent.d", "../up.conf", "secret.conf"];
         assert_eq!(settings.unread, expected);
     }
 

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 
-use crate::checks::{Preconditions, check, control_files, finding};
+use crate::checks::{
+    CustomResourceManagers, Preconditions, check, control_files, custom_resource_managers, finding, source_server,
+};
 use crate::cluster::rules::{WalPath, wal_path};
 use crate::cluster::{
-    Inventory, Position, Settings, Source, SourceKind, Target, both, contradiction, shared_directory,
+    Inventory, Position, ServerFacts, Settings, Source, SourceKind, Target, both, contradiction, shared_directory,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::wal::WalFormat;
@@ -14,7 +16,7 @@ use crate::format::{ControlFile, DbState};
 use crate::manifest::{
     Action, ActionKind, Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded,
     Divergence as ForkPoint, FORMAT_VERSION, Kept, LabelPlan, Manifest, PathRule, RecoveryPlan, Root, Rule, RuleName,
-    Scope, SourceSide, TargetSide, Tool, Totals, Verdict, WalFetch, WalPlace, WalPlan, WalRange, validate,
+    Scope, SourceSide, TargetSide, Tool, Totals, Verdict, WalFetch, WalPlan, WalRange, validate,
 };
 use crate::progress::Progress;
 use crate::types::{ClusterPath, Lsn, RelFilePaths, TimelineHistory, TimelineId};
@@ -70,22 +72,46 @@ pub fn make_plan(
         target_facts: first(target_control, target_timeline),
         source_facts: first(source_control, source_timeline),
         checks: Vec::new(),
+        server: None,
         target,
         source,
         options,
         progress,
     };
-    planner.run_checks();
-    if planner.checks.iter().any(|check| check.status == CheckStatus::Fail) {
+    planner.run_checks()?;
+    if planner.checks.iter().any(|check| check.status == CheckStatus::Fail && ENDS_PLANNING.contains(&&*check.id)) {
         return planner.impossible();
     }
+    let failed = |checks: &[Check]| checks.iter().any(|check| check.status == CheckStatus::Fail);
     match planner.plan() {
-        Err(error) if error.kind() == ErrorKind::Precondition => {
+        Err(error)
+            if error.kind() == ErrorKind::Precondition
+                || error.kind() == ErrorKind::Failure && failed(&planner.checks) =>
+        {
             planner.checks.push(failed_check(&error));
             planner.impossible()
         }
+        Ok(manifest) if failed(&manifest.checks) => Ok(not_applicable(manifest)),
         outcome => outcome,
     }
+}
+
+/// What must hold for the rest to be looked at at all. With any other failure planning goes on, so that all that is
+/// wrong is said at once.
+const ENDS_PLANNING: [&str; 8] = [
+    "same_system",
+    "same_version",
+    "same_sizes",
+    "changes_are_logged",
+    "target_is_stopped",
+    "source_state",
+    "separate_directories",
+    "source_privileges",
+];
+
+/// A plan that would be one, but for a failed check: what it would have come to is worth knowing all the same.
+fn not_applicable(manifest: Manifest) -> Manifest {
+    Manifest { applyable: false, verdict: Verdict::Impossible, ..manifest }
 }
 
 /// What a precondition that shows up on the way looks like among the checks.
@@ -101,14 +127,16 @@ fn failed_check(error: &Error) -> Check {
 }
 
 /// A plan in the making.
-struct Planner<'a> {
-    target: &'a mut dyn Target,
-    source: &'a mut dyn Source,
-    options: &'a PlanOptions,
-    progress: &'a dyn Progress,
-    target_facts: Cluster,
-    source_facts: Cluster,
-    checks: Vec<Check>,
+pub(super) struct Planner<'a> {
+    pub(super) target: &'a mut dyn Target,
+    pub(super) source: &'a mut dyn Source,
+    pub(super) options: &'a PlanOptions,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) target_facts: Cluster,
+    pub(super) source_facts: Cluster,
+    pub(super) checks: Vec<Check>,
+    /// What a live source says of itself.
+    pub(super) server: Option<ServerFacts>,
 }
 
 /// What is known about a fork once the target's WAL has been read.
@@ -120,7 +148,7 @@ struct Fork {
 }
 
 impl<'a> Planner<'a> {
-    fn run_checks(&mut self) {
+    fn run_checks(&mut self) -> Result<()> {
         let conditions = Preconditions {
             target: &self.target_facts.control,
             source: &self.source_facts.control,
@@ -135,6 +163,11 @@ impl<'a> Planner<'a> {
             shared.unwrap_or_else(|| "target and source share no directory".to_owned()),
             "name two different clusters; tablespaces must not share their locations either",
         ));
+        self.server = self.source.server_facts()?;
+        if let Some(facts) = &self.server {
+            self.checks.extend(source_server(facts, &self.source_facts.control.checkpoint()));
+        }
+        Ok(())
     }
 
     fn plan(&mut self) -> Result<Manifest> {
@@ -143,6 +176,7 @@ impl<'a> Planner<'a> {
         let divergence = self.divergence()?;
         let target_end = self.target_end(divergence)?;
         if target_end.is_none_or(|end| end <= divergence.lsn) {
+            self.check_divergence(divergence, target_end, None, None);
             return self.not_needed(target_end);
         }
         self.rewind(divergence, target_end.unwrap_or_default())
@@ -179,7 +213,7 @@ impl<'a> Planner<'a> {
         Ok(Some(end.max(control.min_recovery_point())))
     }
 
-    fn scan(&self) -> WalScan<'_> {
+    pub(super) fn scan(&self) -> WalScan<'_> {
         let format = WalFormat::of(&self.target_facts.control);
         WalScan::new(&*self.target, format, &self.target_facts.history)
     }
@@ -202,18 +236,21 @@ impl<'a> Planner<'a> {
         }
         let target_files = self.target.list(self.progress)?;
         let fork = Fork { divergence, target_end, checkpoint, source_end };
-        let (changed, discarded) = self.read_wal(&fork, &source_files, &target_files)?;
+        self.check_divergence(divergence, Some(target_end), Some(source_end), Some(&fork.checkpoint));
+        let (changed, discarded, managers) = self.read_wal(&fork, &source_files, &target_files)?;
+        let loaded = self.server.as_ref().and_then(|facts| facts.resource_managers.as_ref());
+        self.checks.push(custom_resource_managers(managers, loaded));
         let label = self.label(&fork.checkpoint);
         let wal = self.wal_needs(&fork, label.start, &source_files);
         let context = DecisionContext { relations: &self.relation_paths(), changed: &changed, wal: &wal };
-        let rules = self.rules_at_work(&source_files, &target_files)?;
+        let rules = self.rules_at_work(&source_files, &target_files);
         let Decided { actions, mut kept, moved, rules } = decide_all(&source_files, &target_files, &context, rules)?;
         self.check_tablespaces(&moved, &fork, label.start);
         let Settled { actions, equal, compared } = self.leave_equal(actions, source_end)?;
         let source_end = if compared { self.end_after_comparing(source_end)? } else { source_end };
         let mut wal_plan = self.wal_plan(&fork, &wal, &target_files);
         note_equal_wal(&mut wal_plan.segments, &equal);
-        self.check_wal(&wal_plan);
+        self.check_following(&wal_plan, label.start, &source_files, &target_files, &actions);
         kept.extend(equal);
         kept.sort_by(|a, b| a.path.cmp(&b.path));
         let mut manifest = self.manifest(Verdict::Rewind, Some(target_end))?;
@@ -229,10 +266,6 @@ impl<'a> Planner<'a> {
         manifest.divergence = Some(ForkPoint { lsn: divergence.lsn, timeline: divergence.timeline });
         manifest.source.wal_end = Some(source_end);
         manifest.wal = Some(wal_plan);
-        if self.checks.iter().any(|check| check.status == CheckStatus::Fail) {
-            // What it would have come to is worth knowing all the same.
-            (manifest.verdict, manifest.applyable) = (Verdict::Impossible, false);
-        }
         let problems = validate(&manifest);
         if problems.is_empty() {
             return Ok(manifest);
@@ -256,15 +289,15 @@ impl<'a> Planner<'a> {
     }
 
     /// The rules about paths, with what both sides' settings say of files.
-    fn rules_at_work(&mut self, source: &Inventory, target: &Inventory) -> Result<RulesAtWork<'a>> {
+    fn rules_at_work(&mut self, source: &Inventory, target: &Inventory) -> RulesAtWork<'a> {
         let theirs = Settings::read(self.source, source);
-        let theirs = match self.source.server_facts()? {
+        let theirs = match &self.server {
             Some(facts) => theirs.told_by(&facts.settings),
             None => theirs,
         };
         let ours = Settings::read(self.target, target);
         let directory = self.target.directory();
-        Ok(RulesAtWork::new(&self.options.rules, &[(&ours, Some(directory.as_bytes())), (&theirs, None)]))
+        RulesAtWork::new(&self.options.rules, &[(&ours, Some(directory.as_bytes())), (&theirs, None)])
     }
 
     fn relation_paths(&self) -> RelFilePaths {
@@ -324,7 +357,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Reads the target's WAL from the last common checkpoint's record to its end.
-    fn read_wal(&self, fork: &Fork, source: &Inventory, target: &Inventory) -> Result<(ChangedBlocks, Discarded)> {
+    fn read_wal(
+        &self,
+        fork: &Fork,
+        source: &Inventory,
+        target: &Inventory,
+    ) -> Result<(ChangedBlocks, Discarded, CustomResourceManagers)> {
         let control = &self.target_facts.control;
         let geometry = control.geometry();
         let paths = self.relation_paths();
@@ -336,10 +374,11 @@ impl<'a> Planner<'a> {
         });
         let mut changed = ChangedBlocks::new(control.facts(), geometry.relation_segment_blocks, known);
         let extent = Extent { start: fork.checkpoint.lsn, fork: fork.divergence.lsn, end: fork.target_end };
-        let discarded = read_wal(&self.scan(), extent, self.progress, &mut changed)?;
+        let (discarded, managers) = read_wal(&self.scan(), extent, self.progress, &mut changed)?;
         let lost = changed.lost();
         let blocks = |relation| lost.get(&relation).copied().unwrap_or_default();
-        Ok((changed, discarded.finish(fork.target_end, blocks)))
+        let discarded = discarded.finish(fork.target_end, blocks);
+        Ok((changed, discarded, managers))
     }
 
     /// Where replay begins: at the last common checkpoint, or before it where the source, a
@@ -396,20 +435,6 @@ impl<'a> Planner<'a> {
             TablespaceRecords::read(&self.scan(), replay, fork.target_end)
         };
         self.checks.extend(check_moved(moved, &records));
-    }
-
-    /// Segments that neither side has must come from an archive.
-    fn check_wal(&mut self, wal: &WalPlan) {
-        let missing: Vec<&str> =
-            wal.segments.iter().filter(|s| s.place == WalPlace::Missing).map(|s| s.file.as_str()).collect();
-        let (detail, remedy, status) = if missing.is_empty() {
-            (format!("WAL segments that replay reads: {}, all there", wal.segments.len()), None, CheckStatus::Pass)
-        } else {
-            let remedy = "the target needs a restore_command that has them, or cannot start";
-            let shown = missing.iter().take(10).copied().collect::<Vec<_>>().join(", ");
-            (format!("{} WAL segments are on neither side: {shown}", missing.len()), Some(remedy), CheckStatus::Warn)
-        };
-        self.checks.push(finding("replay_wal", status, detail, remedy));
     }
 
     fn control_file_plan(&self) -> ControlFilePlan {

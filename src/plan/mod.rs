@@ -31,6 +31,7 @@
 
 mod build;
 mod changed_blocks;
+mod checking;
 mod decide;
 mod divergence;
 mod equal_files;
@@ -41,6 +42,7 @@ mod path_rules;
 mod read_wal;
 mod same_timeline;
 mod scan;
+mod settings_after;
 mod wal_files;
 
 pub use build::{MOST_SEGMENTS, PlanOptions, end_of_source, make_plan};

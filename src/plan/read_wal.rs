@@ -6,8 +6,10 @@ use std::thread::available_parallelism;
 use super::changed_blocks::{BlockRecorder, ChangedBlocks};
 use super::parallel_scan::Visitor;
 use super::scan::WalScan;
+use crate::checks::CustomResourceManagers;
 use crate::discard::DiscardedWork;
 use crate::error::{Error, Result};
+use crate::format::MajorFacts;
 use crate::format::wal::Record;
 use crate::progress::{Progress, Stage};
 use crate::types::Lsn;
@@ -26,16 +28,25 @@ pub(super) struct Extent {
     pub(super) end: Lsn,
 }
 
-/// Takes the blocks that are changed, and the work that is discarded, from records.
+/// Takes the blocks that are changed, the work that is discarded, and whose records there are.
 struct Collector<'a> {
     fork: Lsn,
     changed: BlockRecorder<'a>,
     discarded: DiscardedWork,
+    managers: CustomResourceManagers,
+}
+
+impl<'a> Collector<'a> {
+    fn new(changed: &'a ChangedBlocks, fork: Lsn, facts: &'static MajorFacts) -> Self {
+        let managers = CustomResourceManagers::default();
+        Self { fork, changed: changed.recorder(), discarded: DiscardedWork::after(fork, facts), managers }
+    }
 }
 
 impl Visitor for Collector<'_> {
     fn visit(&mut self, record: &Record<'_>) -> Result<()> {
         self.discarded.record(record);
+        self.managers.note(record.header.resource_manager);
         self.changed.record(record, record.lsn >= self.fork).map_err(|error| {
             Error::precondition("the target's WAL cannot be understood")
                 .because(error)
@@ -54,26 +65,29 @@ pub(super) fn read_wal(
     extent: Extent,
     progress: &dyn Progress,
     changed: &mut ChangedBlocks,
-) -> Result<DiscardedWork> {
+) -> Result<(DiscardedWork, CustomResourceManagers)> {
     let Extent { start, fork, end } = extent;
     let facts = scan.format().facts;
-    let work = || DiscardedWork::after(fork, facts);
     let workers = available_parallelism().map_or(1, NonZero::get).min(MOST_WORKERS);
     if workers > 1 {
-        let collector = || Collector { fork, changed: changed.recorder(), discarded: work() };
+        let collector = || Collector::new(changed, fork, facts);
         progress.begin(Stage::ScanWal, Some(end.since(start)));
         let read = scan.in_parallel((start, end), workers, progress, collector);
         progress.end();
         if let Some((_, parts)) = read {
-            let mut discarded = work();
-            parts.into_iter().for_each(|part| discarded.absorb(part.discarded));
-            return Ok(discarded);
+            let mut discarded = DiscardedWork::after(fork, facts);
+            let mut managers = CustomResourceManagers::default();
+            for part in parts {
+                discarded.absorb(part.discarded);
+                managers.absorb(part.managers);
+            }
+            return Ok((discarded, managers));
         }
         changed.clear();
     }
-    let mut collector = Collector { fork, changed: changed.recorder(), discarded: work() };
+    let mut collector = Collector::new(changed, fork, facts);
     progress.begin(Stage::ScanWal, Some(end.since(start)));
     let read = scan.through(start, end, progress, |record| collector.visit(record));
     progress.end();
-    read.map(|_| collector.discarded)
+    read.map(|_| (collector.discarded, collector.managers))
 }

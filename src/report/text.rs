@@ -244,6 +244,9 @@ fn checks(text: &mut String, manifest: &Manifest) {
         if let Some(remedy) = &check.remedy {
             row(text, "", &format!("  remedy: {remedy}"));
         }
+        for command in &check.commands {
+            row(text, "", &format!("  run: {command}"));
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod path_rules;
 mod refusals;
 mod scenarios;
 mod schema;
+mod source_checks;
 mod support;
 mod tidy;
 mod wal_decoding;

@@ -10,7 +10,7 @@ use super::client::Limits;
 use super::desk::{Desk, RunId, Task, Wanted};
 use super::fetch::Flight;
 use super::patience::{Patience, Seen};
-use super::session::Session;
+use super::session::{Purpose, Session};
 use super::trouble::lost;
 use crate::error::Result;
 use crate::interrupt::Interrupt;
@@ -113,7 +113,7 @@ impl Helper {
             interrupt: self.patience.interrupt.clone(),
             over: self.over.clone(),
         };
-        let mut session = Session::open(&self.conninfo, limits).ok()?;
+        let mut session = Session::open(&self.conninfo, limits, Purpose::Copy).ok()?;
         let same = session.incarnation == wanted.incarnation;
         let now = Seen::now(&mut session).ok()?;
         (same && wanted.seen.again(now).is_ok()).then_some(session)

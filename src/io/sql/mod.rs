@@ -14,6 +14,7 @@ mod client;
 mod crew;
 mod desk;
 mod digests;
+mod facts;
 mod fetch;
 mod ledger;
 mod listing;
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::{
     ClusterReader, Comparison, DirectoryId, FileEntry, Inventory, Likeness, LocalFiles, Position, Request,
-    SMALL_FILE_LIMIT, Sink, Source, SourceKind,
+    SMALL_FILE_LIMIT, ServerFacts, Sink, Source, SourceKind,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Major;
@@ -51,7 +52,7 @@ use listing::Furthest;
 use load::Shape;
 use patience::Seen;
 use pieces::Reached;
-use session::Session;
+use session::{Purpose, Session};
 use trouble::lost;
 
 /// How often a pause looks at the interrupt.
@@ -67,6 +68,7 @@ const MOST_GROWTH: u32 = 3;
 /// A running server, and a session on it as long as there is one.
 pub struct SqlSource {
     conninfo: ConnInfo,
+    purpose: Purpose,
     patience: Patience,
     load: Load,
     session: Option<Session>,
@@ -95,10 +97,23 @@ impl SqlSource {
     /// When the connection fails, the server is of no known major, cannot be a source as it is
     /// set, or the role lacks a privilege; most of these are preconditions.
     pub fn connect(conninfo: ConnInfo, patience: Patience, load: Load) -> Result<Self> {
+        Self::connect_for(Purpose::Copy, conninfo, patience, load)
+    }
+
+    /// The same for a plan, whose checks say what of the server's settings and the role's privileges will not do: they
+    /// are no errors here, as long as the role may read the control file.
+    ///
+    /// # Errors
+    /// When the connection fails, the server is of no known major, or the role may not read the control file.
+    pub fn connect_to_plan(conninfo: ConnInfo, patience: Patience) -> Result<Self> {
+        Self::connect_for(Purpose::Plan, conninfo, patience, Load::single())
+    }
+
+    fn connect_for(purpose: Purpose, conninfo: ConnInfo, patience: Patience, load: Load) -> Result<Self> {
         let desk = Arc::new(Desk::new(load));
         let crew = Crew::new(Arc::clone(&desk));
         let over = Interrupt::new();
-        let mut source = Self { conninfo, patience, load, session: None, seen: None, desk, crew, over };
+        let mut source = Self { conninfo, purpose, patience, load, session: None, seen: None, desk, crew, over };
         source.patiently(|_, _| Ok(()))?;
         Ok(source)
     }
@@ -151,7 +166,7 @@ impl SqlSource {
         let known = self.seen.is_some();
         let first = if known { silence.min(left.max(SHORTEST)) } else { silence };
         let limits = Limits { silence: first, interrupt: self.patience.interrupt.clone(), over: self.over.clone() };
-        let opened = Session::open(&self.conninfo, limits).and_then(|mut session| {
+        let opened = Session::open(&self.conninfo, limits, self.purpose).and_then(|mut session| {
             let now = Seen::now(&mut session)?;
             Ok((session, now))
         });
@@ -336,6 +351,10 @@ impl Source for SqlSource {
             seen.reached(position.lsn);
         }
         Ok(Some(position))
+    }
+
+    fn server_facts(&mut self) -> Result<Option<ServerFacts>> {
+        self.patiently(|session, _| facts::server_facts(session.moved_on())).map(Some)
     }
 
     fn entry(&mut self, path: &ClusterPath) -> Result<Option<FileEntry>> {

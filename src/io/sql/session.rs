@@ -10,9 +10,9 @@ use postgres::{Row, Statement};
 use super::client::{Client, Limits, Parameter, Trouble};
 use super::fetch::READ_PIECES;
 use super::trouble::{Lost, column, describe, is_transient, query_failed};
-use crate::cluster::Position;
+use crate::cluster::{Position, TornPages, torn_pages};
 use crate::error::{Error, Result};
-use crate::format::Major;
+use crate::format::{ControlFile, Major};
 use crate::interrupt::Interrupt;
 use crate::io::conninfo::ConnInfo;
 use crate::types::Lsn;
@@ -25,7 +25,7 @@ const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
       WHERE current_setting(name, true) IS NOT NULL";
 
 /// The functions that ordinary roles may execute only if somebody granted it.
-const FUNCTIONS: [&str; 4] = [
+pub(super) const FUNCTIONS: [&str; 4] = [
     "pg_catalog.pg_ls_dir(text, boolean, boolean)",
     "pg_catalog.pg_stat_file(text, boolean)",
     "pg_catalog.pg_read_binary_file(text)",
@@ -54,6 +54,8 @@ impl Encoding {
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) encoding: Encoding,
+    /// The server's major.
+    pub(super) major: Major,
     /// The server that it leads to.
     pub(super) incarnation: Incarnation,
     /// How long the server's answer to a small question took at the least.
@@ -66,13 +68,22 @@ pub(super) struct Session {
     pub(super) read_pieces: Statement,
 }
 
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A plan: what is wrong with the server's settings or the role's privileges is said by its checks, all at once.
+    Plan,
+    /// Copying: a server or a role that will not do is refused.
+    Copy,
+}
+
 /// Which server a session leads to, since when it runs: what another one would hardly have begun at the same microsecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Incarnation(i64);
 
 impl Session {
-    /// Connects, sets the session up, and checks that the server and the role will do.
-    pub(super) fn open(conninfo: &ConnInfo, limits: Limits) -> Result<Self> {
+    /// Connects, sets the session up, and checks that the server and the role will do for its purpose.
+    pub(super) fn open(conninfo: &ConnInfo, limits: Limits, purpose: Purpose) -> Result<Self> {
         let mut client =
             Client::connect(&conninfo.config(), limits).map_err(|error| not_connected(conninfo, &error))?;
         let begin = Instant::now();
@@ -82,11 +93,18 @@ impl Session {
         let (read_pieces, answers) = client.begin(SETTINGS, READ_PIECES, &questions).map_err(failed)?;
         let round_trip = begin.elapsed();
         let [facts, privileges, control, position] = exactly(answers)?;
-        let (encoding, incarnation, in_recovery) = check(&facts.map_err(failed)?)?;
-        check_privileges(&mut client, privileges, in_recovery)?;
-        let (control, position) = (Some(control_file_of(control)?), Some(position_of(position)?));
+        let server = check(&facts.map_err(failed)?)?;
+        if purpose == Purpose::Copy || control.is_err() {
+            check_privileges(&mut client, privileges, server.in_recovery)?;
+        }
+        let control = control_file_of(control)?;
+        if purpose == Purpose::Copy {
+            check_images(&server, &control)?;
+        }
+        let (control, position) = (Some(control), Some(position_of(position)?));
         let read_pieces = read_pieces.map_err(failed)?;
-        Ok(Self { client, encoding, incarnation, round_trip, control, position, read_pieces })
+        let Server { encoding, major, incarnation, .. } = server;
+        Ok(Self { client, encoding, major, incarnation, round_trip, control, position, read_pieces })
     }
 
     /// A small question was answered in that time.
@@ -147,7 +165,7 @@ fn position_of(answer: std::result::Result<Row, Trouble>) -> Result<Option<Posit
 }
 
 /// As many answers as there were questions.
-fn exactly<const N: usize, T>(answers: Vec<T>) -> Result<[T; N]> {
+pub(super) fn exactly<const N: usize, T>(answers: Vec<T>) -> Result<[T; N]> {
     answers.try_into().map_err(|_| Error::failure("the source server does not answer all that was asked"))
 }
 
@@ -211,9 +229,19 @@ const FACTS: &str = "
            current_setting('full_page_writes') = 'on', pg_is_in_recovery(), current_setting('server_encoding'),
            (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8";
 
-/// Checks that this server can serve as a source, and says which names the server takes as text, which server it is, and
-/// whether it is in recovery.
-fn check(row: &Row) -> Result<(Encoding, Incarnation, bool)> {
+/// What is known of a server once a session is set up.
+struct Server {
+    /// Which names it takes as text.
+    encoding: Encoding,
+    major: Major,
+    /// Which one it is.
+    incarnation: Incarnation,
+    in_recovery: bool,
+    full_page_writes: bool,
+}
+
+/// Checks that this server is one that can be a source.
+fn check(row: &Row) -> Result<Server> {
     let failed = |error| query_failed("cannot set up a session on", error);
     let text: String = column(row, 0).map_err(failed)?;
     let number: i32 = column(row, 1).map_err(failed)?;
@@ -233,18 +261,28 @@ fn check(row: &Row) -> Result<(Encoding, Incarnation, bool)> {
         return Err(Error::precondition("the source server is a standby, which PostgreSQL 13 cannot be rewound to")
             .hint("use the primary, or promote this server first"));
     }
-    if !full_page_writes {
-        return Err(Error::precondition(
-            "full_page_writes is off on the source server: pages copied while they are written could not be repaired",
-        )
-        .hint("set full_page_writes = on, on its primary too, and let a checkpoint pass"));
-    }
     let encoding = if matches!(encoding, "UTF8" | "SQL_ASCII") { Encoding::Utf8 } else { Encoding::Other };
-    Ok((encoding, Incarnation(started), in_recovery))
+    Ok(Server { encoding, major, incarnation: Incarnation(started), in_recovery, full_page_writes })
+}
+
+/// Checks that pages which are copied while they are written can be repaired. A control file that was being written
+/// itself says nothing; it is read again.
+fn check_images(server: &Server, control: &[u8]) -> Result<()> {
+    let Ok(control) = ControlFile::parse(control) else { return Ok(()) };
+    let refused = match torn_pages(server.in_recovery, Some(server.full_page_writes), &control.checkpoint()) {
+        None => return Ok(()),
+        Some(TornPages::Setting) => Error::precondition(
+            "full_page_writes is off on the source server: pages copied while they are written could not be repaired",
+        ),
+        Some(TornPages::Checkpoint) => Error::precondition(
+            "full_page_writes was off at the source's last checkpoint: pages copied while they are written could not be repaired",
+        ),
+    };
+    Err(refused.hint("set full_page_writes = on, on its primary too, and let a checkpoint pass"))
 }
 
 /// Those of the functions that the role may not execute.
-const PRIVILEGES: &str = "
+pub(super) const PRIVILEGES: &str = "
     SELECT ARRAY(SELECT function FROM unnest($1::text[]) WITH ORDINALITY AS f(function, n)
                   WHERE NOT has_function_privilege(function, 'EXECUTE') ORDER BY n)";
 

@@ -156,7 +156,11 @@ fn words() {
             ),
             edit("no wal", |d| drop(d.as_object_mut().unwrap().remove("wal")), "without section wal"),
             edit("no actions", |d| drop(d.as_object_mut().unwrap().remove("actions")), "missing field `actions`"),
-            edit("system", |d| d["target"]["control_file"]["system_identifier"] = json!("1"), "system_identifier: planned"),
+            edit(
+                "system",
+                |d| d["target"]["control_file"]["system_identifier"] = json!("1"),
+                "system_identifier: planned",
+            ),
             edit(
                 "other source",
                 |d| d["source"]["control_file"]["system_identifier"] = json!("1"),

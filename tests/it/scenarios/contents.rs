@@ -477,6 +477,10 @@ fn custom_resource_manager(major: Major, from: From) {
     let plan = pair.assert_like_stock_and_lives(from);
     let patch = plan["actions"].as_array().unwrap().iter().find(|action| action["path"] == file.as_str());
     assert_eq!(patch.expect("the table is patched")["blocks"], serde_json::json!([[2, 1]]));
+    let warnings = plan["checks"].as_array().unwrap().iter().filter(|check| check["status"] == "warn");
+    let warning = warnings.into_iter().find(|check| check["id"] == "custom_resource_managers").expect("a warning");
+    let named = if from == From::Live { "128: custom_wal" } else { "128" };
+    assert_eq!(warning["evidence"], serde_json::json!([named]));
 }
 
 /// A record that claims to change relation files in a way that only its resource manager knows.
