@@ -10,6 +10,7 @@
 //! cluster    what a source and a target are: traits, inventory, path rules
 //! plan       facts -> decisions -> manifest; pure but for the reading it asks the traits for
 //! manifest   the contract: one JSON document, its digest, its schema, its validation
+//! listing    a source as a document, which takes its place in a plan
 //! apply      stale? -> seal -> units -> finish; journal, resume, undo; through the traits, too
 //! report     manifests for people
 //! io         the only files, sockets and processes: implements the traits
@@ -98,6 +99,13 @@
 //! [`manifest::Manifest`] is the document, there is no second shape. Its bytes depend on nothing
 //! but the plan, and are written as a stream; [`manifest::digest_of`] streams over the document as it
 //! stands. One path has one action; what only an apply can know is a named rule from a closed list.
+//!
+//! # Planning without the source
+//!
+//! [`listing::list_source`] asks a source all that a plan may ask it, whatever the target is, and [`listing::ListedSource`]
+//! gives the answers: what [`plan::ProvableSource`] names is hashed piece by piece, as a live source does it for a
+//! comparison. So a plan with a listing is the one with the source, if that did not move. An apply of it needs the source,
+//! and judges it as that of any plan. What a listing leaves open is said in [`listing`], and in the plan.
 //!
 //! # Apply
 //!
@@ -204,6 +212,7 @@ pub mod error;
 pub mod format;
 pub mod interrupt;
 pub mod io;
+pub mod listing;
 pub mod manifest;
 pub mod plan;
 pub mod progress;

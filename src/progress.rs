@@ -9,6 +9,8 @@ pub enum Stage {
     List,
     /// Comparing files of both sides; counted in bytes.
     Compare,
+    /// Hashing files of the source for a listing; counted in bytes.
+    Hash,
     /// Copying from the source; counted in bytes.
     Copy,
     /// Making changes durable; counted in files.

@@ -22,6 +22,8 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Work out what must be done, without writing below target or source.
     Plan(PlanArguments),
+    /// Write down everything that a plan asks a source, to plan without it.
+    List(ListArguments),
     /// Show a plan.
     Show(ShowArguments),
     /// Do exactly what a plan says; where an apply of it has begun, go on with it.
@@ -42,7 +44,7 @@ pub(super) struct PlanArguments {
     #[arg(short = 'D', long = "target-pgdata", value_name = "DIR")]
     pub(super) target: PathBuf,
     #[command(flatten)]
-    pub(super) source: SourceArguments,
+    pub(super) source: PlanSourceArguments,
     /// Where the plan goes; without it, to standard output if that is no terminal.
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
@@ -102,6 +104,31 @@ impl RuleArguments {
         };
         PathRules::new(&self.keep, &self.exclude, policy, &self.tablespace_mapping)
     }
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct PlanSourceArguments {
+    /// The source's data directory; its server must be stopped.
+    #[arg(long = "source-pgdata", value_name = "DIR", id = "pgdata")]
+    pub(super) pgdata: Option<PathBuf>,
+    /// Connection string of the source, a running primary or standby.
+    #[arg(long = "source-server", value_name = "CONNSTR", id = "server")]
+    pub(super) server: Option<String>,
+    /// What pg_unfork list wrote of the source, which is not asked anything then; `-` is standard input.
+    #[arg(long = "source-listing", value_name = "FILE", id = "listing")]
+    pub(super) listing: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    #[command(flatten)]
+    pub(super) source: SourceArguments,
+    /// Where the listing goes; without it, to standard output if that is no terminal.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) patience: PatienceArguments,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod apply;
 mod args;
 mod exit_code;
+mod list;
 mod output;
 mod plan;
 mod progress;
@@ -24,6 +25,7 @@ pub(crate) fn run() -> ExitCode {
     };
     let outcome = match &arguments.command {
         args::Command::Plan(options) => refuse_root(is_root()).and_then(|()| plan::run(options)),
+        args::Command::List(options) => refuse_root(is_root()).and_then(|()| list::run(options)),
         args::Command::Show(options) => show::run(options),
         args::Command::Apply(options) => refuse_root(is_root()).and_then(|()| apply::run(options)),
         args::Command::Status(options) => state::status(options),

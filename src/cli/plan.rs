@@ -3,34 +3,33 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use pg_unfork::cluster::ClusterReader;
+use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
 use pg_unfork::error::{Context, Error, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{DataDirectory, Lock, LockKind, real_directory_of, write_document};
+use pg_unfork::listing::ListedSource;
 use pg_unfork::manifest::{Manifest, Verdict, identify, write_json};
 use pg_unfork::plan::{PlanOptions, make_plan};
 use pg_unfork::report::summary;
 
 use super::args::PlanArguments;
 use super::progress::Watch;
-use super::{ExitCode, output, source};
+use super::{ExitCode, list, output, source};
 
 /// Plans, and writes the plan.
 pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
     let mut target = DataDirectory::open(&arguments.target)?;
     let _lock = Lock::take(target.path(), LockKind::Shared)?;
-    refuse_inside(arguments.output.as_deref(), &target, arguments.source.pgdata.as_deref())?;
+    let listed = arguments.source.listing.as_deref().map(list::open).transpose()?;
+    let listed_directory = listed.as_ref().and_then(|source| list::directory_of(source.listing()));
+    let source_directory = arguments.source.pgdata.as_deref().or(listed_directory.as_deref());
+    refuse_inside(arguments.output.as_deref(), &target, source_directory)?;
     if let Some(pid) = target.running_server()? {
         return Err(Error::precondition(format!("a server is running on the target (process {pid})"))
             .hint("stop it in good order (pg_ctl stop -m fast)")
             .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"));
     }
-    let mut source = match (&arguments.source.pgdata, &arguments.source.server) {
-        (Some(directory), _) => source::directory(directory)?,
-        // Nothing is written, so a signal may end the process as it always does.
-        (None, Some(server)) => source::server_to_plan(server, arguments.patience.with(Interrupt::new()))?,
-        (None, None) => return Err(Error::new(ErrorKind::Usage, "no source is named")),
-    };
+    let mut source = open_source(arguments, listed)?;
     let options = PlanOptions {
         allow_unreleased: arguments.allow_unreleased,
         check_only: arguments.check_only,
@@ -54,8 +53,24 @@ fn exit_code(manifest: &Manifest, detailed: bool) -> ExitCode {
     }
 }
 
+fn open_source(arguments: &PlanArguments, listed: Option<ListedSource>) -> Result<Box<dyn Source>> {
+    match (listed, &arguments.source.pgdata, &arguments.source.server) {
+        (Some(listed), ..) => {
+            if arguments.write_recovery_conf && listed.kind() == SourceKind::StoppedDirectory {
+                let message = "-R is for a source server, and the listing is of a stopped data directory";
+                return Err(Error::new(ErrorKind::Usage, message));
+            }
+            Ok(Box::new(listed))
+        }
+        (None, Some(directory), _) => source::directory(directory),
+        // Nothing is written, so a signal may end the process as it always does.
+        (None, None, Some(server)) => source::server_to_plan(server, arguments.patience.with(Interrupt::new())),
+        (None, None, None) => Err(Error::new(ErrorKind::Usage, "no source is named")),
+    }
+}
+
 /// A source that became another one while it was planned with is no dead end yet.
-fn nothing_begun(error: Error) -> Error {
+pub(super) fn nothing_begun(error: Error) -> Error {
     if error.kind() == ErrorKind::DeadEnd { error.with_kind(ErrorKind::Failure) } else { error }
 }
 

@@ -43,6 +43,7 @@ fn label(stage: Stage) -> &'static str {
         Stage::ScanWal => "reading the target's WAL",
         Stage::List => "listing files",
         Stage::Compare => "comparing files",
+        Stage::Hash => "hashing files",
         Stage::Copy => "copying",
         Stage::Sync => "making durable",
         Stage::Undo => "putting back",
@@ -52,7 +53,7 @@ fn label(stage: Stage) -> &'static str {
 
 fn amount(stage: Stage, amount: u64) -> String {
     match stage {
-        Stage::ScanWal | Stage::Compare | Stage::Copy | Stage::Verify => bytes(amount),
+        Stage::ScanWal | Stage::Compare | Stage::Hash | Stage::Copy | Stage::Verify => bytes(amount),
         Stage::List | Stage::Sync | Stage::Undo => count(amount, "file", "files"),
     }
 }
@@ -61,7 +62,7 @@ fn bar(stage: Stage, total: Option<u64>) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(10);
     let bar = ProgressBar::with_draw_target(total, target);
     let template = match (stage, total) {
-        (Stage::ScanWal | Stage::Compare | Stage::Copy | Stage::Verify, Some(_)) => {
+        (Stage::ScanWal | Stage::Compare | Stage::Hash | Stage::Copy | Stage::Verify, Some(_)) => {
             "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}"
         }
         (Stage::List | Stage::Sync | Stage::Undo, Some(_)) => "{msg} [{bar:30}] {pos}/{len}",

@@ -25,6 +25,34 @@ pub struct Comparison {
     pub block: Option<u32>,
 }
 
+/// A file of which pieces are hashed, from its beginning on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hashing {
+    /// The file.
+    pub path: ClusterPath,
+    /// How many bytes of it; it was seen to have so many.
+    pub length: u64,
+    /// Bytes in a piece, at least one; the last one may be shorter.
+    pub piece: u32,
+}
+
+/// SHA-256 of the pieces of a file, from the first one on: fewer than there should be where the file could not be read
+/// so far.
+pub type PieceDigests = Vec<[u8; 32]>;
+
+/// Whether a file holds certain bytes at some place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// It does.
+    Yes,
+    /// It holds others, or ends before.
+    No,
+    /// There is no such file.
+    NoFile,
+    /// Nobody can tell: there is only a listing of the cluster.
+    Unknown,
+}
+
 /// How the compared bytes of both sides are alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Likeness {

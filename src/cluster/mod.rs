@@ -16,7 +16,7 @@ use std::os::fd::BorrowedFd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use compare::{Comparison, DifferingBlocks, Likeness, LocalFiles};
+pub use compare::{Comparison, DifferingBlocks, Hashing, Holds, Likeness, LocalFiles, PieceDigests};
 pub use inventory::{FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, Listing, both, contradiction};
 pub use server_facts::{ServerFacts, ServerSlot, TornPages, torn_pages};
 pub use settings::{ReadFile, Settings};
@@ -236,6 +236,25 @@ pub trait Source: ClusterReader {
     /// # Errors
     /// When the file cannot be read.
     fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>>;
+
+    /// Whether a file holds these bytes at `offset`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn holds(&mut self, path: &ClusterPath, offset: u64, bytes: &[u8]) -> Result<Holds> {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let found = self.read_part(path, offset, length)?;
+        Ok(found.map_or(Holds::NoFile, |found| if found == bytes { Holds::Yes } else { Holds::No }))
+    }
+
+    /// Hashes pieces of its files, one list each, in their order. A source that cannot says so by empty lists.
+    ///
+    /// # Errors
+    /// When the source cannot be reached. Of a file that cannot be read there are no digests.
+    fn digests(&mut self, files: &[Hashing], progress: &dyn Progress) -> Result<Vec<PieceDigests>> {
+        let _ = progress;
+        Ok(vec![Vec::new(); files.len()])
+    }
 
     /// Compares files of the target with its own, one [`Likeness`] each, in their order. A live source's files may
     /// change meanwhile: each block is compared as it is when its turn comes.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::format::Checkpoint;
 use crate::types::Lsn;
 
-/// What the source's server says about itself. What the role may not see is missing: that is never a failure.
+/// What the source's server says about itself. What the role may not see is missing: that is never a failure. Listings
+/// hold it: fields stand in the byte order of their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerFacts {
     /// The database that was connected to, quoted as SQL wants it.

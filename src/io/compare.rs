@@ -22,36 +22,54 @@ pub(super) fn compare(
     progress: &dyn Progress,
 ) -> Vec<Likeness> {
     let mut found = vec![Likeness::Different; files.len()];
+    progress.begin(Stage::Compare, Some(total(files)));
+    share_out(
+        files.len(),
+        || {
+            let mut buffers = [vec![0; CHUNK], vec![0; CHUNK]];
+            move |index| {
+                let likeness = files.get(index).map(|file| compare_one(source, target, file, &mut buffers));
+                likeness.and_then(Result::ok).unwrap_or(Likeness::Different)
+            }
+        },
+        |index, likeness| {
+            progress.advance(files.get(index).map_or(0, |file| file.length));
+            if let Some(place) = found.get_mut(index) {
+                *place = likeness;
+            }
+        },
+    );
+    progress.end();
+    found
+}
+
+/// Does work on `count` things on all processors. Each thread has a worker of its own; `take` gets what it makes of a
+/// thing, in any order.
+pub(super) fn share_out<T: Send, W: FnMut(usize) -> T>(
+    count: usize,
+    worker: impl Fn() -> W + Sync,
+    mut take: impl FnMut(usize, T),
+) {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let next = AtomicUsize::new(0);
-    progress.begin(Stage::Compare, Some(total(files)));
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
-        for _ in 0..processors.min(MOST_THREADS).min(files.len()) {
-            let (sender, next) = (sender.clone(), &next);
-            // Without a single thread nothing is compared, and nothing is equal.
+        for _ in 0..processors.min(MOST_THREADS).min(count) {
+            let (sender, next, worker) = (sender.clone(), &next, &worker);
+            // Without a single thread nothing is done, and nothing is known.
             let _ = thread::Builder::new().spawn_scoped(scope, move || {
-                let mut buffers = [vec![0; CHUNK], vec![0; CHUNK]];
+                let mut work = worker();
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(file) = files.get(index) else { return };
-                    let likeness = compare_one(source, target, file, &mut buffers).unwrap_or(Likeness::Different);
-                    if sender.send((index, likeness)).is_err() {
+                    if index >= count || sender.send((index, work(index))).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(sender);
-        for (index, likeness) in receiver {
-            progress.advance(files.get(index).map_or(0, |file| file.length));
-            if let Some(place) = found.get_mut(index) {
-                *place = likeness;
-            }
-        }
+        receiver.into_iter().for_each(|(index, done)| take(index, done));
     });
-    progress.end();
-    found
 }
 
 /// The bytes that are compared in all.

@@ -10,11 +10,12 @@ use std::thread::{self, JoinHandle};
 
 use super::advice::{LookAhead, sequential};
 use super::compare::compare;
+use super::hash::hash;
 use super::postmaster::running_postmaster;
 use super::walk;
 use crate::cluster::{
-    ClusterReader, Comparison, DirectoryId, FileEntry, Inventory, Likeness, Listing, LocalFiles, Position, ReadAt,
-    Request, SMALL_FILE_LIMIT, Sink, Source, SourceKind, Target, WalFile, WalFiles,
+    ClusterReader, Comparison, DirectoryId, FileEntry, Hashing, Inventory, Likeness, Listing, LocalFiles, PieceDigests,
+    Position, ReadAt, Request, SMALL_FILE_LIMIT, Sink, Source, SourceKind, Target, WalFile, WalFiles,
 };
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::Major;
@@ -340,6 +341,10 @@ impl Source for StoppedSource {
         let got = WalFile::read_at(&file, &mut bytes, offset)?;
         bytes.truncate(got);
         Ok(Some(bytes))
+    }
+
+    fn digests(&mut self, files: &[Hashing], progress: &dyn Progress) -> Result<Vec<PieceDigests>> {
+        Ok(hash(&self.0, files, progress))
     }
 
     fn compare(

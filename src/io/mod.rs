@@ -14,6 +14,7 @@ mod data_directory;
 mod document;
 mod draft;
 mod durable;
+mod hash;
 mod interrupt;
 mod keep;
 mod lock;

@@ -1,4 +1,4 @@
-//! Writing documents outside of any cluster: manifests.
+//! Writing documents outside of any cluster: manifests, listings.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

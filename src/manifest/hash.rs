@@ -1,4 +1,5 @@
-//! The digest of a manifest that is at hand, without its document: what [`super::digest_of`] finds in that.
+//! The digest of a manifest (or another document) that is at hand, without its bytes: what [`super::digest_of`] finds in
+//! those.
 
 use std::cell::Cell;
 use std::io::{self, BufWriter, Write};
@@ -8,19 +9,19 @@ use serde_json::Serializer;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 use sha2::{Digest, Sha256};
 
+use super::DigestError;
 use super::digest::{LARGEST_NUMBER, UNCOVERED, hex};
-use super::{DigestError, Manifest};
 
-/// `sha256:` and the digest of a manifest. Its document is never in memory.
+/// `sha256:` and the digest of a document, which is never in memory as bytes.
 ///
 /// # Errors
-/// [`DigestError`] where the manifest has a number that no document may have.
-pub(super) fn digest(manifest: &Manifest) -> Result<String, DigestError> {
+/// [`DigestError`] where it has a number that no document may have.
+pub(crate) fn digest(document: &impl Serialize) -> Result<String, DigestError> {
     let mut hash = Sha256::new();
     let muted = Cell::new(false);
     let mut writer = Muted { inner: BufWriter::new(&mut hash), muted: &muted };
     let compact = Compact { muted: &muted, depth: 0, key: None, is_first: true };
-    manifest.serialize(&mut Serializer::with_formatter(&mut writer, compact))?;
+    document.serialize(&mut Serializer::with_formatter(&mut writer, compact))?;
     writer.flush().map_err(serde_json::Error::io)?;
     drop(writer);
     Ok(format!("sha256:{}", hex(&hash.finalize())))

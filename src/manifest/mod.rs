@@ -18,9 +18,12 @@ pub use command::{plan_command, shell_word};
 pub(crate) use digest::hex;
 pub use digest::{DigestError, digest_of};
 pub use discarded::*;
+pub(crate) use hash::digest;
 pub use model::*;
+pub(crate) use read::pass;
 pub use read::{DocumentReader, ManifestError, parse};
 pub use validate::validate;
+pub(crate) use write::write_lines;
 pub use write::{identify, to_json, write_json};
 
 /// The version of the format that this program writes.

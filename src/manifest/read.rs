@@ -94,7 +94,10 @@ pub fn parse(document: &dyn ReadAt) -> Result<Manifest, ManifestError> {
 }
 
 /// Reads a document once; gives what it held, and the SHA-256 of its bytes.
-fn pass<T, E>(document: &dyn ReadAt, read: impl FnOnce(&mut dyn Read) -> Result<T, E>) -> Result<(T, [u8; 32]), E> {
+pub(crate) fn pass<T, E>(
+    document: &dyn ReadAt,
+    read: impl FnOnce(&mut dyn Read) -> Result<T, E>,
+) -> Result<(T, [u8; 32]), E> {
     let hashed = Hashed { inner: DocumentReader::new(document), hash: Sha256::new() };
     let mut reader = BufReader::with_capacity(BUFFER, hashed);
     let value = read(&mut reader)?;

@@ -24,8 +24,16 @@ pub fn identify(manifest: &mut Manifest) -> Result<()> {
 /// # Errors
 /// When they cannot be written.
 pub fn write_json(manifest: &Manifest, to: &mut dyn io::Write) -> io::Result<()> {
+    write_lines(manifest, to)
+}
+
+/// Writes a document as manifests are written.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_lines(document: &impl Serialize, to: &mut dyn io::Write) -> io::Result<()> {
     let mut writer = BufWriter::with_capacity(BUFFER, to);
-    manifest.serialize(&mut Serializer::with_formatter(&mut writer, Lines::default()))?;
+    document.serialize(&mut Serializer::with_formatter(&mut writer, Lines::default()))?;
     writer.write_all(b"\n")?;
     writer.flush()
 }

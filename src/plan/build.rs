@@ -29,7 +29,7 @@ use super::facts::{Cluster, control_facts, read_control_file, read_history};
 use super::new_tablespaces::{Moved, TablespaceRecords, check_moved, makes_tablespace};
 use super::path_rules::{Covered, PathRules, RulesAtWork};
 use super::read_wal::{Extent, read_wal};
-use super::same_timeline::OneTimeline;
+use super::same_timeline::{Found, OneTimeline};
 use super::scan::WalScan;
 use super::wal_files::{SourceWal, WalNeeds};
 
@@ -199,7 +199,14 @@ impl<'a> Planner<'a> {
             source_control: &self.source_facts.control,
             source_end,
         };
-        Ok(clusters.divergence()?.unwrap_or(divergence))
+        Ok(match clusters.divergence()? {
+            Found::OneTimeline => divergence,
+            Found::Fork(fork) => fork,
+            Found::NotListed => {
+                self.checks.push(unproven_timeline());
+                divergence
+            }
+        })
     }
 
     /// The end of the target's WAL; none where both are on one timeline and nobody needs it.
@@ -307,11 +314,7 @@ impl<'a> Planner<'a> {
 
     /// How far the source's WAL reaches, as far as the target must replay it.
     fn source_end(&mut self) -> Result<Lsn> {
-        if let Some(pid) = self.source.running_server()? {
-            return Err(Error::precondition(format!("a server is running on the source's directory (process {pid})"))
-                .hint("stop it in good order (pg_ctl stop -m fast), or name it by --source-server")
-                .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"));
-        }
+        refuse_running(self.source)?;
         let position = self.source.position()?;
         end_of_source(&self.source_facts.control, position).map(|(end, _)| end).ok_or_else(changing_role)
     }
@@ -536,7 +539,27 @@ pub fn end_of_source(control: &ControlFile, position: Option<Position>) -> Optio
     }
 }
 
-fn changing_role() -> Error {
+/// What a listing leaves open where both sides have one and the same history.
+fn unproven_timeline() -> Check {
+    finding(
+        "one_timeline",
+        CheckStatus::Warn,
+        "both have the same history; whether the target's last checkpoint is in the source's WAL, the listing does not tell"
+            .to_owned(),
+        Some("before the target is started as a standby, plan with the source itself (--source-server or --source-pgdata)"),
+    )
+}
+
+/// Refuses a source that should be at rest and is not.
+pub(crate) fn refuse_running(source: &dyn Source) -> Result<()> {
+    let Some(pid) = source.running_server()? else { return Ok(()) };
+    Err(Error::precondition(format!("a server is running on the source's directory (process {pid})"))
+        .hint("stop it in good order (pg_ctl stop -m fast), or name it by --source-server")
+        .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"))
+}
+
+/// What a source is whose control file and server contradict each other.
+pub(crate) fn changing_role() -> Error {
     Error::precondition("the source changes its role just now").hint("plan again when it has settled")
 }
 

@@ -57,7 +57,7 @@ impl Candidates<'_> {
     }
 
     /// Whether replay on the target makes a copy good that is as old as the plan, or the source is at rest.
-    fn is_settled(&self, path: &ClusterPath) -> bool {
+    pub(super) fn is_settled(&self, path: &ClusterPath) -> bool {
         if self.kind == SourceKind::StoppedDirectory {
             return true;
         }
@@ -68,7 +68,7 @@ impl Candidates<'_> {
         }
     }
 
-    fn has_blocks(&self, path: &ClusterPath) -> bool {
+    pub(super) fn has_blocks(&self, path: &ClusterPath) -> bool {
         let fork = self.relations.parse_fork(path).map(|(_, fork)| fork);
         matches!(fork, Some(ForkNumber::FreeSpaceMap | ForkNumber::VisibilityMap)) || is_slru_segment(path)
     }

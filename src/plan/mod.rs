@@ -3,7 +3,7 @@
 //! `facts` collects; `crate::checks`, `divergence`, `decide` and `wal_files` are pure functions over what
 //! was collected; `scan` drives the WAL reader over the target's segments, `parallel_scan` several readers;
 //! `read_wal` does so with visitors (`changed_blocks`, `crate::discard`); `same_timeline` does not take equal histories for an answer;
-//! `equal_files` takes out what need not be copied; `build` puts the manifest together.
+//! `equal_files` takes out what need not be copied, `provable` says for which files of a source that question can arise; `build` puts the manifest together.
 //!
 //! # A live source's files that are equal
 //!
@@ -39,6 +39,7 @@ mod facts;
 mod new_tablespaces;
 mod parallel_scan;
 mod path_rules;
+mod provable;
 mod read_wal;
 mod same_timeline;
 mod scan;
@@ -46,11 +47,13 @@ mod settings_after;
 mod wal_files;
 
 pub use build::{MOST_SEGMENTS, PlanOptions, end_of_source, make_plan};
+pub(crate) use build::{changing_role, refuse_running};
 pub use changed_blocks::{BlockRecorder, ChangedBlocks, KnownFile, UnknownRelationUpdate};
 pub use decide::{Decision, DecisionContext, Undecidable, decide};
 pub use divergence::{Divergence, common_ancestor};
 pub use facts::{Cluster, control_facts, read_control_file, read_history};
 pub use parallel_scan::Visitor;
 pub use path_rules::{ConfigPolicy, PathRules};
+pub use provable::ProvableSource;
 pub use scan::{ScanEnd, WalScan};
 pub use wal_files::{SourceWal, WalDecision, WalNeeds};

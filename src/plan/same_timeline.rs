@@ -3,7 +3,7 @@
 //! Two standbys that had replayed the same WAL and were promoted independently both call their
 //! new timeline by the same number and let it begin at the same position. Only their WAL tells.
 
-use crate::cluster::Source;
+use crate::cluster::{Holds, Source};
 use crate::error::{Error, Result};
 use crate::format::{ControlFile, DbState};
 use crate::types::{ClusterPath, Lsn, TimelineHistory};
@@ -12,8 +12,27 @@ use super::divergence::Divergence;
 use super::facts::Cluster;
 use super::scan::WalScan;
 
-/// Whether target and source have the same record at a position; unknown where one side has none to compare.
-type Same = Option<bool>;
+/// Whether target and source have the same record at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Same {
+    Yes,
+    No,
+    /// One side has none to compare.
+    NothingToCompare,
+    /// There is only a listing of the source, which does not tell.
+    NotListed,
+}
+
+/// What was found out about two clusters with equal histories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// They are on one timeline, as far as can be told.
+    OneTimeline,
+    /// They part here all the same.
+    Fork(Divergence),
+    /// A listing does not say whether they part; its source would.
+    NotListed,
+}
 
 /// What is known of two clusters with equal histories.
 pub(super) struct OneTimeline<'a> {
@@ -30,26 +49,31 @@ pub(super) struct OneTimeline<'a> {
 }
 
 impl OneTimeline<'_> {
-    /// Where the two part all the same; none where they do not, as far as can be told.
+    /// Where the two part all the same, if they do.
     ///
     /// WAL that the source has dropped cannot be compared, but a standby cannot go on with it, either.
     ///
     /// # Errors
     /// When they part at an unknown position.
-    pub(super) fn divergence(mut self) -> Result<Option<Divergence>> {
+    pub(super) fn divergence(mut self) -> Result<Found> {
         let newest = self.target.control.checkpoint_location();
-        if self.same_record(newest)? != Some(false) {
-            return Ok(None);
+        let same = self.same_record(newest)?;
+        if matches!(same, Same::Yes | Same::NothingToCompare) {
+            return Ok(Found::OneTimeline);
         }
         let begin = self.target.history.entries().last().map(|entry| entry.begin).unwrap_or_default();
         let first = self.same_record(self.scan.format().record_start_after(begin))?;
-        fork_before_first_record(&self.target.history, first).map(Some).ok_or_else(|| {
-            let timeline = self.target.control.timeline();
-            Error::precondition(format!(
-                "both are on timeline {timeline}, but the target's last checkpoint, at {newest}, is not in the source's WAL"
-            ))
-            .hint("the two wrote on one timeline independently, and where that began is unknown; make the target anew from a base backup")
-        })
+        match fork_before_first_record(&self.target.history, first) {
+            Some(fork) => Ok(Found::Fork(fork)),
+            None if same == Same::NotListed => Ok(Found::NotListed),
+            None => {
+                let timeline = self.target.control.timeline();
+                Err(Error::precondition(format!(
+                    "both are on timeline {timeline}, but the target's last checkpoint, at {newest}, is not in the source's WAL"
+                ))
+                .hint("the two wrote on one timeline independently, and where that began is unknown; make the target anew from a base backup"))
+            }
+        }
     }
 
     fn same_record(&mut self, lsn: Lsn) -> Result<Same> {
@@ -57,12 +81,16 @@ impl OneTimeline<'_> {
             return Ok(known);
         }
         // What the target lacks cannot be compared.
-        let Ok((name, offset, ours)) = self.scan.raw_record_at(lsn) else { return Ok(None) };
+        let Ok((name, offset, ours)) = self.scan.raw_record_at(lsn) else { return Ok(Same::NothingToCompare) };
         let size = self.target.control.geometry().wal_segment_size;
         let path = format!("pg_wal/{}", name.text(size));
-        let Ok(path) = ClusterPath::new(path.as_bytes()) else { return Ok(None) };
-        let theirs = self.source.read_part(&path, offset, u32::try_from(ours.len()).unwrap_or(u32::MAX))?;
-        Ok(theirs.map(|theirs| theirs == ours))
+        let Ok(path) = ClusterPath::new(path.as_bytes()) else { return Ok(Same::NothingToCompare) };
+        Ok(match self.source.holds(&path, offset, &ours)? {
+            Holds::Yes => Same::Yes,
+            Holds::No => Same::No,
+            Holds::NoFile => Same::NothingToCompare,
+            Holds::Unknown => Same::NotListed,
+        })
     }
 }
 
@@ -75,13 +103,13 @@ fn same_by_position(lsn: Lsn, source_end: Lsn, source: DbState) -> Option<Same> 
         _ => lsn < source_end,
     };
     let is_primary = matches!(source, DbState::ShutDown | DbState::InProduction);
-    (!reaches).then_some(is_primary.then_some(false))
+    (!reaches).then_some(if is_primary { Same::No } else { Same::NothingToCompare })
 }
 
 /// The fork, if even the first record of the last timeline is another one: where that timeline begins.
 fn fork_before_first_record(history: &TimelineHistory, first: Same) -> Option<Divergence> {
     match history.entries() {
-        [.., parent, last] if first == Some(false) => Some(Divergence { lsn: last.begin, timeline: parent.timeline }),
+        [.., parent, last] if first == Same::No => Some(Divergence { lsn: last.begin, timeline: parent.timeline }),
         _ => None,
     }
 }
@@ -95,12 +123,12 @@ mod tests {
     fn only_a_primary_is_known_to_lack_what_it_has_not_reached() {
         let cases = [
             ("in a running primary's WAL", 90, DbState::InProduction, None),
-            ("at a running primary's end", 100, DbState::InProduction, Some(Some(false))),
+            ("at a running primary's end", 100, DbState::InProduction, Some(Same::No)),
             ("a stopped primary's last record", 100, DbState::ShutDown, None),
-            ("behind it", 108, DbState::ShutDown, Some(Some(false))),
+            ("behind it", 108, DbState::ShutDown, Some(Same::No)),
             ("in a standby's WAL", 90, DbState::InArchiveRecovery, None),
-            ("not with a standby yet", 100, DbState::InArchiveRecovery, Some(None)),
-            ("nor with a stopped one", 100, DbState::ShutDownInRecovery, Some(None)),
+            ("not with a standby yet", 100, DbState::InArchiveRecovery, Some(Same::NothingToCompare)),
+            ("nor with a stopped one", 100, DbState::ShutDownInRecovery, Some(Same::NothingToCompare)),
         ];
         for (case, lsn, state, expected) in cases {
             assert_eq!(same_by_position(Lsn::new(lsn), Lsn::new(100), state), expected, "{case}");
@@ -113,10 +141,11 @@ mod tests {
         let second = TimelineHistory::new(&[(TimelineId::new(1), Lsn::new(100))], TimelineId::new(2));
         let fork = Divergence { lsn: Lsn::new(100), timeline: TimelineId::new(1) };
         let cases = [
-            (&second, Some(false), Some(fork)),
-            (&second, Some(true), None),
-            (&second, None, None),
-            (&first, Some(false), None),
+            (&second, Same::No, Some(fork)),
+            (&second, Same::Yes, None),
+            (&second, Same::NothingToCompare, None),
+            (&second, Same::NotListed, None),
+            (&first, Same::No, None),
         ];
         for (history, same, expected) in cases {
             assert_eq!(fork_before_first_record(history, same), expected, "{same:?}");

@@ -18,6 +18,7 @@ mod faults;
 mod fetching;
 mod fuzz_seeds;
 mod lost_source;
+mod offline;
 mod oracle;
 mod path_rules;
 mod refusals;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which modules of the library each module may name.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("types", &[]),
     ("error", &[]),
     ("progress", &[]),
@@ -17,6 +17,7 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("discard", &["types", "error", "format", "cluster", "manifest"]),
     ("plan", &["types", "error", "progress", "format", "cluster", "manifest", "checks", "discard"]),
     ("apply", &["types", "error", "interrupt", "progress", "format", "cluster", "manifest", "plan"]),
+    ("listing", &["types", "error", "progress", "format", "cluster", "manifest", "plan"]),
     ("report", &["types", "cluster", "manifest"]),
     ("io", &["types", "error", "interrupt", "progress", "format", "cluster"]),
 ];

@@ -14,7 +14,7 @@ use super::SqlSource;
 use super::fetch::{bytes_of, position};
 use super::session::Session;
 use super::trouble::{column, query_failed};
-use crate::cluster::{Comparison, DifferingBlocks, Likeness, LocalFiles, ReadAt};
+use crate::cluster::{Comparison, DifferingBlocks, Likeness, LocalFiles, PieceDigests, ReadAt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::compare::total;
 use crate::progress::{Progress, Stage};
@@ -37,22 +37,22 @@ const DIGEST: usize = 32;
 /// The beginning of a file that is compared before the rest. In bytes.
 const BEGINNING: u64 = 8192;
 /// The most bytes that the server hashes for a query: it must answer before it counts as silent.
-const BATCH: u64 = 8 << 20;
+pub(super) const BATCH: u64 = 8 << 20;
 /// The most stretches that a query is about.
-const STRETCHES: usize = 4000;
+pub(super) const STRETCHES: usize = 4000;
 
 /// A part of a file, and the pieces in which it is hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stretch<'a> {
+pub(super) struct Stretch<'a> {
     /// The file, by its place in the list.
-    file: usize,
-    path: &'a ClusterPath,
+    pub(super) file: usize,
+    pub(super) path: &'a ClusterPath,
     /// The first byte.
-    start: u64,
+    pub(super) start: u64,
     /// The byte after the last.
-    stop: u64,
+    pub(super) stop: u64,
     /// Bytes in a piece; fewer in the last one.
-    step: u64,
+    pub(super) step: u64,
 }
 
 impl Stretch<'_> {
@@ -71,7 +71,7 @@ impl Stretch<'_> {
 }
 
 /// Digests of a stretch's pieces, as far as there are any.
-type Digests = Vec<[u8; DIGEST]>;
+pub(super) type Digests = PieceDigests;
 
 /// [`crate::cluster::Source::compare`] for a server.
 pub(super) fn compare(
@@ -124,7 +124,7 @@ fn both(
 }
 
 /// The server's digests. Where it cannot read a file (it says so for a whole query), the others are asked for alone.
-fn remote(source: &mut SqlSource, batch: &[Stretch<'_>]) -> Result<Vec<Digests>> {
+pub(super) fn remote(source: &mut SqlSource, batch: &[Stretch<'_>]) -> Result<Vec<Digests>> {
     match source.patiently(|session, _| session.digests(batch)) {
         Err(error) if error.kind() != ErrorKind::Failure => Err(error),
         Err(_) if batch.len() <= 1 => Ok(vec![Vec::new(); batch.len()]),

@@ -16,6 +16,7 @@ mod desk;
 mod digests;
 mod facts;
 mod fetch;
+mod hashes;
 mod ledger;
 mod listing;
 mod load;
@@ -30,8 +31,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{
-    ClusterReader, Comparison, DirectoryId, FileEntry, Inventory, Likeness, LocalFiles, Position, Request,
-    SMALL_FILE_LIMIT, ServerFacts, Sink, Source, SourceKind,
+    ClusterReader, Comparison, DirectoryId, FileEntry, Hashing, Inventory, Likeness, LocalFiles, PieceDigests,
+    Position, Request, SMALL_FILE_LIMIT, ServerFacts, Sink, Source, SourceKind,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Major;
@@ -363,6 +364,10 @@ impl Source for SqlSource {
 
     fn read_part(&mut self, path: &ClusterPath, offset: u64, length: u32) -> Result<Option<Vec<u8>>> {
         self.patiently(|session, _| session.moved_on().read_part(path, offset, length.into()))
+    }
+
+    fn digests(&mut self, files: &[Hashing], progress: &dyn Progress) -> Result<Vec<PieceDigests>> {
+        hashes::digests(self, files, progress)
     }
 
     fn compare(

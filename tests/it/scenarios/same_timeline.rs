@@ -2,11 +2,14 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use super::histories::{insert, origins, primary, standby_of, timelines};
 use super::scenarios;
 use crate::support::cluster::{Cluster, Stop};
 use crate::support::life::{assert_follows, assert_sound_at_rest};
 use crate::support::likeness::From;
+use crate::support::offline::{Listing, assert_same_offline};
 use crate::support::pair::Pair;
 use crate::support::servers::Major;
 use crate::support::stock;
@@ -32,10 +35,31 @@ fn assert_not_needed(pair: &Pair, from: From) {
     let before = Tree::of(&pair.target);
     let plan = Plan::of(&pair.target, pair.source(from), &[]);
     assert_eq!(plan.json()["verdict"], "not_needed");
+    assert_not_needed_offline(pair, from, &plan);
     let _ = plan.apply(&[]).success();
     assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
     let stock = stock::rewind(&stock_target, pair.source(from), &[]).success();
     assert!(stock.stderr.contains("no rewind required"), "{stock}");
+}
+
+/// With a listing the answer is the same, or the plan says that it is not proven.
+#[track_caller]
+fn assert_not_needed_offline(pair: &Pair, from: From, plan: &Plan) {
+    let (offline, outcome) = Listing::of(pair.source(from)).plan(&pair.target, &[]);
+    let _ = outcome.success();
+    let offline = offline.json();
+    assert_eq!(offline["verdict"], "not_needed");
+    let warnings: Vec<&Value> =
+        offline["checks"].as_array().unwrap().iter().filter(|c| c["status"] == "warn").collect();
+    let one_timeline = timelines(&offline, "source") == timelines(&offline, "target");
+    let known = pair.source.controldata()["Latest checkpoint location"]
+        == pair.target.controldata()["Latest checkpoint location"];
+    if one_timeline && !known {
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert_eq!(warnings[0]["id"], "one_timeline");
+    } else {
+        assert_eq!(offline["checks"], plan.json()["checks"]);
+    }
 }
 
 /// What numbers alone do not tell: stock finds nothing to do, we rewind.
@@ -44,7 +68,7 @@ fn assert_rewinds_where_stock_does_not(pair: &Pair, from: From) {
     pair.settle(from);
     let stock = stock::rewind(&pair.copy_target(), pair.source(from), &[]).success();
     assert!(stock.stderr.contains("no rewind required"), "{stock}");
-    let plan = Plan::of(&pair.target, pair.source(from), Pair::arguments(from));
+    let (_, plan) = assert_same_offline(&pair.target, pair.source(from), Pair::arguments(from));
     let _ = plan.apply(&[]).success();
     let plan = plan.json();
     assert_eq!((timelines(&plan, "source"), timelines(&plan, "target")), (vec![1, 2], vec![1, 2]));
@@ -188,5 +212,6 @@ fn two_copies(major: Major, from: From) {
     assert_eq!(outcome.status.code(), Some(4), "{outcome}");
     assert!(outcome.stderr.contains("both are on timeline 1, but the target's last checkpoint"), "{outcome}");
     assert_eq!(plan.json()["verdict"], "impossible");
+    assert_not_needed_offline(&pair, from, &plan);
     assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
 }

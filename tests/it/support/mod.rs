@@ -15,6 +15,7 @@
 //! | [`stock`] | PostgreSQL's own pg_rewind, the oracle |
 //! | [`relay`] | a bad line between the program and a server |
 //! | [`tool`] | the program under test |
+//! | [`offline`] | listings of sources, and plans from them |
 //! | [`likeness`] | our outcome compared with stock's, byte for byte |
 //! | [`fault`] | a target on which something goes wrong at a chosen operation |
 //! | [`power`] | a target on a machine whose power is cut |
@@ -31,6 +32,7 @@ pub(crate) mod custom_wal;
 pub(crate) mod fault;
 pub(crate) mod life;
 pub(crate) mod likeness;
+pub(crate) mod offline;
 pub(crate) mod outcome;
 pub(crate) mod pair;
 pub(crate) mod power;

@@ -32,7 +32,7 @@ pub(crate) fn pg_unfork(arguments: &[&str]) -> Command {
 }
 
 /// The options that name a source.
-fn source_options(source: Source<'_>) -> [String; 2] {
+pub(crate) fn source_options(source: Source<'_>) -> [String; 2] {
     match source {
         Source::Directory(source) => ["--source-pgdata".to_owned(), source.data().display().to_string()],
         Source::Server(source, user) => ["--source-server".to_owned(), source.conninfo("postgres", user)],
