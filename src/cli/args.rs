@@ -61,6 +61,9 @@ pub(super) struct PlanArguments {
     /// Exit with 0 where there is nothing to do, with 2 where there is, and with another status where the plan failed.
     #[arg(long)]
     pub(super) detailed_exitcode: bool,
+    /// Also say what is different from an earlier plan for this target.
+    #[arg(long, value_name = "OLD")]
+    pub(super) compare: Option<PathBuf>,
     /// Accept a major version of PostgreSQL that is not released yet.
     #[arg(long)]
     pub(super) allow_unreleased: bool,

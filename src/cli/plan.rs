@@ -3,17 +3,18 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
+use pg_unfork::cluster::{ClusterReader, Source, SourceKind, Target};
 use pg_unfork::error::{Context, Error, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{DataDirectory, Lock, LockKind, real_directory_of, write_document};
 use pg_unfork::listing::ListedSource;
 use pg_unfork::manifest::{Manifest, Verdict, identify, write_json};
-use pg_unfork::plan::{PlanOptions, make_plan};
-use pg_unfork::report::summary;
+use pg_unfork::plan::{PlanOptions, make_plan, read_control_file};
+use pg_unfork::report::{changes, other_pair, summary};
 
 use super::args::PlanArguments;
 use super::progress::Watch;
+use super::show::read_manifest;
 use super::{ExitCode, list, output, source};
 
 /// Plans, and writes the plan.
@@ -29,6 +30,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
             .hint("stop it in good order (pg_ctl stop -m fast)")
             .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"));
     }
+    let old = arguments.compare.as_deref().map(|file| earlier_plan(file, &mut target)).transpose()?;
     let mut source = open_source(arguments, listed)?;
     let options = PlanOptions {
         allow_unreleased: arguments.allow_unreleased,
@@ -40,6 +42,9 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
     let mut manifest = make_plan(&mut target, &mut *source, &options, &Watch::new()).map_err(nothing_begun)?;
     identify(&mut manifest)?;
     deliver(arguments.output.as_deref(), &manifest)?;
+    if let Some(old) = old {
+        output::note(&changes(&old, &manifest));
+    }
     Ok(exit_code(&manifest, arguments.detailed_exitcode))
 }
 
@@ -50,6 +55,17 @@ fn exit_code(manifest: &Manifest, detailed: bool) -> ExitCode {
         Verdict::NotNeeded if manifest.recovery.is_none() => ExitCode::Done,
         Verdict::Rewind | Verdict::NotNeeded if detailed => ExitCode::Changes,
         Verdict::Rewind | Verdict::NotNeeded => ExitCode::Done,
+    }
+}
+
+/// The plan to compare with: it must be one for this target.
+fn earlier_plan(file: &Path, target: &mut DataDirectory) -> Result<Manifest> {
+    let (old, _) = read_manifest(file)?;
+    let system = read_control_file(target, "target")?.header().system_identifier.to_string();
+    match other_pair(&old, &system, &target.directory()) {
+        None => Ok(old),
+        Some(why) => Err(Error::stale(format!("{} is a plan for another target: {why}", file.display()))
+            .hint("compare with an earlier plan for this target, or leave out --compare")),
     }
 }
 

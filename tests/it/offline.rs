@@ -141,6 +141,41 @@ fn a_copy_of_the_source() {
     assert!(plan["checks"].as_array().unwrap().iter().all(passed), "{:#}", plan["checks"]);
 }
 
+/// What is different from an earlier plan, however both were made.
+#[test]
+fn plans_are_compared() {
+    let Pair { source, target } = Pair::shared(Major(13)).copy();
+    let from = Source::Directory(&source);
+    let old = Plan::of(&target, from, &[]);
+    let compare = ["--compare", &text(&old.path())];
+    let said = |(plan, outcome): (Plan, Outcome)| {
+        assert!(plan.path().exists());
+        outcome.success().stderr
+    };
+    let same = said(Listing::of(from).plan(&target, &compare));
+    assert!(same.contains("NO CHANGE since the plan of "), "{same}");
+    fs::write(source.path("new file"), [0; 3000]).unwrap();
+    source.append_config("# later\n");
+    let changed = said(Plan::make(&target, from, &compare));
+    // The settings were the same on both sides, and are copied now.
+    for row in [
+        "CHANGES since the plan of ",
+        "added         2 actions, ",
+        " new file: copy (2.9 KiB)\n",
+        " postgresql.conf: copy (",
+        "besides       kept\n",
+    ] {
+        assert!(changed.contains(row), "{row:?} is missing: {changed}");
+    }
+    let elsewhere = target.duplicate();
+    let (plan, outcome) = Plan::make(&elsewhere, from, &compare);
+    assert_eq!((outcome.status.code(), plan.path().exists()), (Some(3), false), "{outcome}");
+    assert!(outcome.stderr.contains("is a plan for another target: its target is"), "{outcome}");
+    let (_, outcome) = Plan::make(&target, from, &["--compare", &text(&target.path("PG_VERSION"))]);
+    assert_eq!(outcome.status.code(), Some(4), "{outcome}");
+    assert!(outcome.stderr.contains("PG_VERSION cannot be used"), "{outcome}");
+}
+
 /// What cannot be listed, and where no listing goes.
 #[test]
 fn what_is_refused() {
