@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorId, Result};
 
 /// How long what is in hand may take to come to its end, once the work shall stop.
 const GRACE: Duration = Duration::from_secs(3);
@@ -65,7 +65,7 @@ impl Interrupt {
     /// What work says that has stopped.
     #[must_use]
     pub fn error() -> Error {
-        Error::new(ErrorKind::Interrupted, "interrupted by a signal")
+        Error::of(ErrorId::Interrupted, "interrupted by a signal")
     }
 }
 

@@ -4,7 +4,7 @@ use super::roots;
 use super::seal::KEPT_CONTROL;
 use super::state::{Condition, State, control_path, path_of};
 use crate::cluster::{Target, TargetStore};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::manifest::{Manifest, Verdict};
 
@@ -36,7 +36,7 @@ pub fn clean(
     let Some(state) = State::read(store)? else { return clean_rest(store, control) };
     let condition = state.condition(control);
     if matches!(condition, Condition::Applying | Condition::Undoing | Condition::Tampered) {
-        return Err(Error::precondition("an apply or an undo is under way; what is kept is needed")
+        return Err(Error::of(ErrorId::UnderWay, "an apply or an undo is under way; what is kept is needed")
             .hint("finish it (pg_unfork apply -D) or take it back (pg_unfork undo -D) first"));
     }
     let kept = store.is_kept(&control_path()?, KEPT_CONTROL)?;
@@ -59,7 +59,8 @@ fn clean_rest(store: &mut dyn TargetStore, control: &[u8]) -> Result<bool> {
         return Ok(false);
     }
     if ControlFile::parse(control).is_ok_and(|control| control.is_sealed()) {
-        return Err(Error::precondition("the target is sealed, and what the apply noted in .pg_unfork is gone")
+        return Err(Error::of(ErrorId::StateDamaged, "the target is sealed, and what the apply noted in .pg_unfork is gone")
+            .with_kind(ErrorKind::Precondition)
             .hint("what is left there may be all that is left of the target's data: copy it, then make the target anew from a base backup"));
     }
     drop_all(store)?;

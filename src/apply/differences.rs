@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorId};
 use crate::manifest::{ControlFacts, Manifest, plan_command};
 use crate::types::TimelineHistory;
 
@@ -22,12 +22,14 @@ pub(super) struct Differences {
     side: &'static str,
     fields: Vec<String>,
     files: Vec<String>,
+    /// What programs want to know of it, where it is more than that the plan is stale.
+    id: Option<ErrorId>,
 }
 
 impl Differences {
     /// None yet, on the side `target` or `source`.
     pub(super) fn of(side: &'static str) -> Self {
-        Self { side, fields: Vec::new(), files: Vec::new() }
+        Self { side, fields: Vec::new(), files: Vec::new(), id: None }
     }
 
     /// Notes a field that is not as planned.
@@ -46,6 +48,8 @@ impl Differences {
         for (name, value) in &planned {
             let other = found.get(name).unwrap_or(&Value::Null);
             if value != other && (!live || LASTING.contains(&name.as_str())) {
+                let id = source_id(name).filter(|_| self.side == "source");
+                self.id = self.id.or(id);
                 let name = if name == "sha256" { "SHA-256 of global/pg_control" } else { name };
                 self.field(name, plain(value), plain(other));
             }
@@ -79,7 +83,23 @@ impl Differences {
 /// A stale plan, with all that differs and the command for a fresh one.
 pub(super) fn refuse(manifest: &Manifest, sides: &[Differences]) -> Result<(), Error> {
     let texts: Vec<String> = sides.iter().filter(|side| !side.is_empty()).map(Differences::text).collect();
-    if texts.is_empty() { Ok(()) } else { Err(Error::stale(texts.join("; ")).hint(fresh_plan(manifest))) }
+    if texts.is_empty() {
+        return Ok(());
+    }
+    let error = Error::stale(texts.join("; ")).hint(fresh_plan(manifest));
+    Err(match sides.iter().find_map(|side| side.id) {
+        Some(id) => error.with_id(id),
+        None => error,
+    })
+}
+
+/// What a field of the source's control file means that is not as planned.
+fn source_id(field: &str) -> Option<ErrorId> {
+    match field {
+        "system_identifier" => Some(ErrorId::SourceIdentity),
+        "timeline" => Some(ErrorId::SourceTimeline),
+        _ => None,
+    }
 }
 
 /// What to do about a plan that is stale.

@@ -12,7 +12,7 @@ use super::state::{control_path, sha256};
 
 use crate::cluster::rules::is_tablespace_link;
 use crate::cluster::{Durability, STATE_DIRECTORY, Source, SourceKind, TargetStore};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorId, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{BackupLabel, ControlFile, DbState};
 use crate::manifest::{Action, ActionKind, LabelPlan, Manifest, PathState, Phase, Reason, RecoveryPlan, WalPlan, hex};
@@ -103,11 +103,9 @@ fn check_source(manifest: &Manifest, control: &ControlFile, source: &dyn Source)
         Err(Error::new(ErrorKind::DeadEnd, message).hint("this plan can never finish with this source"))
     };
     if control.timeline() != planned.timeline {
-        return refuse(format!(
-            "the source is on timeline {}, the plan is for {}",
-            control.timeline(),
-            planned.timeline
-        ));
+        let (found, planned) = (control.timeline(), planned.timeline);
+        return refuse(format!("the source is on timeline {found}, the plan is for {planned}"))
+            .map_err(|error| error.with_id(ErrorId::SourceTimeline));
     }
     let moved = hex(&Sha256::digest(control.as_bytes())) != planned.sha256;
     if source.kind() == SourceKind::StoppedDirectory && (moved || source.running_server()?.is_some()) {

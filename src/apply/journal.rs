@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{End, frame, read_frames};
 use crate::cluster::{Log, ReadAt};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorId, Result};
 use crate::manifest::{Action, KeptReason, Manifest, Phase};
 use crate::types::Lsn;
 
@@ -235,8 +235,8 @@ impl Journal {
                 journal.length = length;
                 Ok(journal)
             }
-            End::Damaged { offset } => Err(Error::new(
-                ErrorKind::DeadEnd,
+            End::Damaged { offset } => Err(Error::of(
+                ErrorId::StateDamaged,
                 format!("the journal of the apply is damaged at byte {offset}: it has whole records after that"),
             )
             .hint("the apply cannot go on; it can be undone: pg_unfork undo")),

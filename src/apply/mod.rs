@@ -31,7 +31,7 @@ mod verify;
 mod writer;
 
 use crate::cluster::{Durability, ReadAt, Source, Target, TargetStore, shared_directory};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::interrupt::Interrupt;
 use crate::manifest::{ActionKind, Manifest, Phase, Verdict, validate};
@@ -180,16 +180,16 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
 /// Why no apply can begin where another one, or an undo, is under way.
 fn under_way(condition: Condition, same: bool) -> Error {
     match condition {
-        Condition::Undoing => Error::precondition("an undo has begun on this target and did not finish")
+        Condition::Undoing => Error::of(ErrorId::UnderWay, "an undo has begun on this target and did not finish")
             .hint("finish it first: pg_unfork undo"),
-        Condition::Tampered => Error::new(
-            ErrorKind::DeadEnd,
+        Condition::Tampered => Error::of(
+            ErrorId::Tampered,
             "an apply began on this target, and since then something else has changed global/pg_control",
         )
         .hint("the target is partly the source's; take it back (pg_unfork undo) and plan again")
         .hint("if that fails, make the target anew from a base backup"),
-        _ if same => Error::precondition("an apply has begun on this target"),
-        _ => Error::precondition("an apply of another plan has begun on this target and did not finish")
+        _ if same => Error::of(ErrorId::UnderWay, "an apply has begun on this target"),
+        _ => Error::of(ErrorId::UnderWay, "an apply of another plan has begun on this target and did not finish")
             .hint("go on with that one (pg_unfork apply -D) or take it back (pg_unfork undo -D)"),
     }
 }
@@ -312,29 +312,32 @@ const BASE_BACKUP: &str = "this plan can never finish with this source: make the
 
 fn check_separate(context: &ApplyContext<'_>) -> Result<()> {
     match shared_directory(&context.target.directories(), &context.source.directories()) {
-        Some(shared) => Err(Error::precondition(shared).hint("name two different clusters")),
+        Some(shared) => Err(Error::of(ErrorId::SameCluster, shared).hint("name two different clusters")),
         None => Ok(()),
     }
 }
 
 fn check_manifest(manifest: &Manifest) -> Result<()> {
     if !manifest.applyable || manifest.verdict == Verdict::Impossible {
-        return Err(Error::precondition("the plan says that it cannot be applied").hint("see why: pg_unfork show"));
+        return Err(Error::of(ErrorId::PlanNotApplyable, "the plan says that it cannot be applied")
+            .hint("see why: pg_unfork show"));
     }
     let problems = validate(manifest);
     if problems.is_empty() {
         return Ok(());
     }
-    Err(Error::precondition(format!("the manifest cannot be executed: {}", problems.join("; ")))
+    Err(Error::of(ErrorId::ManifestInvalid, format!("the manifest cannot be executed: {}", problems.join("; ")))
         .hint("make the plan again, with this version of pg_unfork"))
 }
 
 fn check_no_server(target: &dyn Target) -> Result<()> {
     match target.running_server()? {
         None => Ok(()),
-        Some(pid) => Err(Error::precondition(format!("a server is running on the target (process {pid})"))
-            .hint("stop it in good order (pg_ctl stop -m fast), and plan again if it wrote anything")
-            .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it")),
+        Some(pid) => {
+            Err(Error::of(ErrorId::TargetRunning, format!("a server is running on the target (process {pid})"))
+                .hint("stop it in good order (pg_ctl stop -m fast), and plan again if it wrote anything")
+                .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"))
+        }
     }
 }
 
@@ -362,7 +365,8 @@ fn refuse_sealed(control: &ControlFile) -> Result<()> {
     if !control.is_sealed() {
         return Ok(());
     }
-    Err(Error::precondition("an apply has begun on this target, and what it noted in .pg_unfork is gone")
+    Err(Error::of(ErrorId::StateDamaged, "an apply has begun on this target, and what it noted in .pg_unfork is gone")
+        .with_kind(ErrorKind::Precondition)
         .hint("the target is sealed: no server can start on it, and its data may be partly the source's")
         .hint("make the target anew from a base backup of the source"))
 }

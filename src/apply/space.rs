@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use super::units::size;
 use crate::cluster::TargetStore;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorId, Result};
 use crate::manifest::{Action, ActionKind, Manifest};
 use crate::types::{ClusterPath, LinkText};
 
@@ -89,7 +89,7 @@ pub(super) fn check_space(manifest: &Manifest, store: &dyn TargetStore, undo: bo
     if short.is_empty() {
         return Ok(());
     }
-    Err(Error::precondition(format!("there is no room for the plan: {}", short.join("; ")))
+    Err(Error::of(ErrorId::NoSpace, format!("there is no room for the plan: {}", short.join("; ")))
         .hint("make room on the file system, and apply again"))
 }
 

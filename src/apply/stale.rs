@@ -7,7 +7,7 @@ use super::differences::{Differences, first_of, fresh_plan};
 use super::state::control_path;
 use super::units::is_replayed;
 use crate::cluster::{FileEntry, FileKind, Request, STATE_DIRECTORY, Sink, Source, SourceKind, Target, TargetStore};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorId, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::manifest::{Action, ActionKind, Manifest, PathState, Root};
 use crate::plan::{control_facts, read_control_file, read_history};
@@ -101,7 +101,7 @@ pub(super) fn check_writable(manifest: &Manifest, store: &dyn TargetStore) -> Re
     if obstacles.is_empty() {
         return Ok(());
     }
-    Err(Error::precondition(format!("the target cannot be changed: {}", first_of(&obstacles)))
+    Err(Error::of(ErrorId::NotWritable, format!("the target cannot be changed: {}", first_of(&obstacles)))
         .hint("let the owner of the data directory own and write these, without chattr's attributes, and apply again"))
 }
 
@@ -153,9 +153,13 @@ pub(super) fn check_readable(manifest: &Manifest, source: &mut dyn Source) -> Re
     if needed.is_empty() {
         return Ok(());
     }
-    Err(Error::stale(format!("the source no longer has WAL that replay needs: {}", first_of(&needed)))
-        .hint("the source must keep its WAL (a slot, or wal_keep_size) from plan to apply")
-        .hint(fresh_plan(manifest)))
+    Err(Error::of(
+        ErrorId::WalMissing,
+        format!("the source no longer has WAL that replay needs: {}", first_of(&needed)),
+    )
+    .with_kind(ErrorKind::Stale)
+    .hint("the source must keep its WAL (a slot, or wal_keep_size) from plan to apply")
+    .hint(fresh_plan(manifest)))
 }
 
 /// Remembers which files are not there, and takes nothing.

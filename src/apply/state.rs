@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::ApplyContext;
 use super::journal::{Journal, Writer};
 use crate::cluster::{Durability, STATE_DIRECTORY, Target, TargetStore};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorId, Result};
 use crate::format::ControlFile;
 use crate::manifest::hex;
 use crate::types::{ClusterPath, LinkText};
@@ -182,7 +182,7 @@ impl State {
     /// When it is damaged: the apply cannot go on.
     pub(super) fn journal(&self) -> Result<&Journal> {
         self.journal.as_ref().map_err(|why| {
-            Error::new(ErrorKind::DeadEnd, format!("the journal of the apply cannot be used: {why}"))
+            Error::of(ErrorId::StateDamaged, format!("the journal of the apply cannot be used: {why}"))
                 .hint("the apply cannot go on; it can be undone: pg_unfork undo")
         })
     }

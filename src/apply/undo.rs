@@ -12,7 +12,7 @@ use super::state::{Condition, State, control_path, open_journal, path_of, sha256
 use super::units::{numbered, size};
 use super::{Actor, check_manifest, check_no_server, journal::Journal, note};
 use crate::cluster::{Durability, FileKind, Target, TargetStore};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorId, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::interrupt::Interrupt;
 use crate::manifest::{Action, ActionKind, Manifest};
@@ -66,8 +66,9 @@ pub fn undo(context: UndoContext<'_>) -> Result<Undone> {
     let mut context = context;
     check_no_server(context.target)?;
     let control = context.target.control_file()?;
-    let state = State::read(context.store)?
-        .ok_or_else(|| Error::precondition("no apply has begun on this directory: there is nothing to undo"))?;
+    let state = State::read(context.store)?.ok_or_else(|| {
+        Error::of(ErrorId::NothingToUndo, "no apply has begun on this directory: there is nothing to undo")
+    })?;
     if state.header.digest != context.manifest.digest {
         return Err(Error::precondition("the state directory's plan is not the one that was applied"));
     }
@@ -88,7 +89,7 @@ pub fn undo(context: UndoContext<'_>) -> Result<Undone> {
         Condition::Applying | Condition::Applied | Condition::Tampered | Condition::Undoing => {}
     }
     if !state.header.undo {
-        return Err(Error::precondition("the apply kept nothing to undo it with (--no-undo)")
+        return Err(Error::of(ErrorId::NothingToUndo, "the apply kept nothing to undo it with (--no-undo)")
             .hint("finish it: pg_unfork apply"));
     }
     check_kept(context.store, context.manifest, state.journal.as_ref().ok())?;

@@ -7,7 +7,7 @@ use super::done::Done;
 use super::journal::Copied;
 use super::units::{is_replayed, size};
 use crate::cluster::{Durability, NewFile, PatchFile, Sink, Source, TargetStore};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::interrupt::Interrupt;
 use crate::manifest::{Action, ActionKind, Manifest, Phase};
 use crate::progress::Progress;
@@ -236,7 +236,8 @@ impl Sink for Writer<'_> {
             return Err(Error::failure(format!("{path} is gone from the source, which should be at rest")));
         }
         if self.is_needed_wal(piece.action) {
-            return Err(Error::new(ErrorKind::DeadEnd, format!("the source no longer has {path}, which replay needs"))
+            return Err(Error::of(ErrorId::WalMissing, format!("the source no longer has {path}, which replay needs"))
+                .with_kind(ErrorKind::DeadEnd)
                 .hint("this plan can never finish; the source must keep its WAL (a slot, or wal_keep_size) while one is applied"));
         }
         if self.job.undo

@@ -17,7 +17,7 @@ use crate::cluster::{
     ClusterReader, Comparison, DirectoryId, FileEntry, Hashing, Inventory, Likeness, Listing, LocalFiles, PieceDigests,
     Position, ReadAt, Request, SMALL_FILE_LIMIT, Sink, Source, SourceKind, Target, WalFile, WalFiles,
 };
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorId, ErrorKind, Result};
 use crate::format::Major;
 use crate::progress::{Progress, Silent, Stage};
 use crate::types::{ClusterPath, FileMode, LinkText, WalFileName, WalSegmentSize};
@@ -40,7 +40,7 @@ impl DataDirectory {
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
         let path = fs::canonicalize(path).map_err(|error| {
-            let failure = Error::precondition(format!("cannot open data directory {shown}"));
+            let failure = Error::of(ErrorId::NotACluster, format!("cannot open data directory {shown}"));
             failure.because(error).hint("check the path; pg_unfork runs on the machine of the data directory")
         })?;
         let metadata = fs::metadata(&path).context(|| format!("cannot look at {shown}"))?;
@@ -50,7 +50,7 @@ impl DataDirectory {
         }
         let is_directory = |name: &str| path.join(name).is_dir();
         if !path.join("PG_VERSION").is_file() || !is_directory("global") || !is_directory("pg_tblspc") {
-            return Err(Error::precondition(format!("{shown} is no PostgreSQL data directory"))
+            return Err(Error::of(ErrorId::NotACluster, format!("{shown} is no PostgreSQL data directory"))
                 .hint("name the directory that holds PG_VERSION, global and pg_tblspc"));
         }
         let roots = find_roots(&path)?;
@@ -119,8 +119,11 @@ fn check_owner(path: &Path, owner: u32, user: u32) -> Result<()> {
     if owner == user {
         return Ok(());
     }
-    Err(Error::precondition(format!("{} belongs to user id {owner}, this is user id {user}", path.display()))
-        .hint("run pg_unfork as the user that owns the data directory, like the server"))
+    Err(Error::of(
+        ErrorId::NotWritable,
+        format!("{} belongs to user id {owner}, this is user id {user}", path.display()),
+    )
+    .hint("run pg_unfork as the user that owns the data directory, like the server"))
 }
 
 /// A file or directory of a cluster that cannot be used as what it should be.
@@ -173,7 +176,7 @@ impl ClusterReader for DataDirectory {
     fn control_file(&mut self) -> Result<Vec<u8>> {
         let path = ClusterPath::new(b"global/pg_control").context(|| "no such name".to_owned())?;
         self.small(&path)?.ok_or_else(|| {
-            Error::precondition(format!("{} has no global/pg_control", self.path.display()))
+            Error::of(ErrorId::ControlFileDamaged, format!("{} has no global/pg_control", self.path.display()))
                 .hint("this is no complete data directory; make it anew from a base backup")
         })
     }

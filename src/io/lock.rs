@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{self, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorId, Result};
 
 /// Whether others may hold the lock, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Lock {
     pub fn take(directory: &Path, kind: LockKind) -> Result<Self> {
         let shown = directory.display();
         let fd = fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| Error::precondition(format!("cannot open {shown}")).because(error))?;
+            .map_err(|error| Error::of(ErrorId::NotACluster, format!("cannot open {shown}")).because(error))?;
         let operation = match kind {
             LockKind::Shared => FlockOperation::NonBlockingLockShared,
             LockKind::Exclusive => FlockOperation::NonBlockingLockExclusive,
@@ -41,7 +41,7 @@ impl Lock {
             Ok(()) => Ok(Self { _directory: fd }),
             Err(Errno::WOULDBLOCK) => {
                 let who = Self::holder(directory).map_or(String::new(), |process| format!(" (process {process})"));
-                Err(Error::precondition(format!("another pg_unfork is at work on {shown}{who}"))
+                Err(Error::of(ErrorId::Locked, format!("another pg_unfork is at work on {shown}{who}"))
                     .hint("wait until it is done: pg_unfork status tells how far it is"))
             }
             Err(error) => Err(Error::failure(format!("cannot lock {shown}")).because(error)),

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::cluster::ClusterReader;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorId, Result};
 use crate::format::{ControlFile, ControlFileError, parse_history};
 use crate::manifest::ControlFacts;
 use crate::types::{ClusterPath, TimelineHistory, TimelineId};
@@ -37,7 +37,8 @@ pub fn read_control_file(cluster: &mut dyn ClusterReader, whose: &str) -> Result
         let again = cluster.control_file()?;
         let torn = matches!(error, ControlFileError::Crc { .. }) && again != bytes;
         if !torn || tries == TORN_READS {
-            let failure = Error::precondition(format!("the {whose}'s global/pg_control cannot be used"));
+            let failure =
+                Error::of(ErrorId::ControlFileDamaged, format!("the {whose}'s global/pg_control cannot be used"));
             return Err(failure.hint(control_file_hint(&error)).because(error));
         }
         bytes = again;
@@ -63,11 +64,11 @@ pub fn read_history(cluster: &mut dyn ClusterReader, timeline: TimelineId, whose
     let name = format!("pg_wal/{:08X}.history", timeline.get());
     let path = ClusterPath::new(name.as_bytes()).context(|| format!("no file can be named {name:?}"))?;
     let text = cluster.read_small(&path)?.ok_or_else(|| {
-        Error::precondition(format!("the {whose} is on timeline {timeline}, but has no {name}"))
+        Error::of(ErrorId::HistoryDamaged, format!("the {whose} is on timeline {timeline}, but has no {name}"))
             .hint("restore the history file from the WAL archive, or from another server of this cluster")
     })?;
     parse_history(&text, timeline).map_err(|error| {
-        Error::precondition(format!("the {whose}'s {name} cannot be understood"))
+        Error::of(ErrorId::HistoryDamaged, format!("the {whose}'s {name} cannot be understood"))
             .because(error)
             .hint("put a good copy there, from the WAL archive or from another server of this cluster")
     })

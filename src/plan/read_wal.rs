@@ -8,7 +8,7 @@ use super::parallel_scan::Visitor;
 use super::scan::WalScan;
 use crate::checks::CustomResourceManagers;
 use crate::discard::DiscardedWork;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorId, Result};
 use crate::format::MajorFacts;
 use crate::format::wal::Record;
 use crate::progress::{Progress, Stage};
@@ -48,7 +48,7 @@ impl Visitor for Collector<'_> {
         self.discarded.record(record);
         self.managers.note(record.header.resource_manager);
         self.changed.record(record, record.lsn >= self.fork).map_err(|error| {
-            Error::precondition("the target's WAL cannot be understood")
+            Error::of(ErrorId::WalDamaged, "the target's WAL cannot be understood")
                 .because(error)
                 .hint("a resource manager of an extension wrote it; the target needs a new base backup")
         })

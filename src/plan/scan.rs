@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::cluster::{WalFile, WalFiles};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorId, Result};
 use crate::format::Checkpoint;
 use crate::format::wal::resource_manager as rm;
 use crate::format::wal::{Record, Start, WalError, WalFormat, WalReader};
@@ -152,8 +152,11 @@ impl<'a> WalScan<'a> {
         if finished == end {
             Ok(ScanEnd { end, records })
         } else {
-            Err(Error::precondition(format!("the target's WAL should end at {end}, but a record ends at {finished}"))
-                .hint("the control file and pg_wal do not belong together; make the target anew from a base backup"))
+            Err(Error::of(
+                ErrorId::WalDamaged,
+                format!("the target's WAL should end at {end}, but a record ends at {finished}"),
+            )
+            .hint("the control file and pg_wal do not belong together; make the target anew from a base backup"))
         }
     }
 
@@ -190,7 +193,7 @@ impl<'a> WalScan<'a> {
             }
             stop = first.unwrap_or(stop);
             segment = segment.previous().ok_or_else(|| {
-                Error::precondition("the target's WAL has no checkpoint before the fork")
+                Error::of(ErrorId::WalMissing, "the target's WAL has no checkpoint before the fork")
                     .hint("pg_wal is another cluster's; make the target anew from a base backup")
             })?;
         }
@@ -243,7 +246,7 @@ impl<'a> WalScan<'a> {
         let name = WalFileName { timeline: self.timeline_of(segment), segment };
         match self.files.open(name, self.format.geometry.wal_segment_size)? {
             Some(file) => Ok((name, file)),
-            None => Err(Error::precondition(format!(
+            None => Err(Error::of(ErrorId::WalMissing, format!(
                 "the target's WAL segment {} is missing, but the plan must read it",
                 self.text(name)
             ))
@@ -278,18 +281,21 @@ impl<'a> WalScan<'a> {
         let got = file.read_at(buffer.get_mut(..wanted).unwrap_or_default(), offset)?;
         match buffer.get(..got - got % page) {
             Some(pages) if !pages.is_empty() => Ok(pages),
-            _ => Err(Error::precondition(format!(
-                "the target's WAL segment {} ends after {} bytes, expected {}",
-                self.text(name),
-                offset + got as u64,
-                size.bytes()
-            ))
+            _ => Err(Error::of(
+                ErrorId::WalDamaged,
+                format!(
+                    "the target's WAL segment {} ends after {} bytes, expected {}",
+                    self.text(name),
+                    offset + got as u64,
+                    size.bytes()
+                ),
+            )
             .hint(GOOD_COPY)),
         }
     }
 
     fn unreadable(&self, name: WalFileName, error: WalError) -> Error {
-        Error::precondition(format!("the target's WAL segment {} cannot be read", self.text(name)))
+        Error::of(ErrorId::WalDamaged, format!("the target's WAL segment {} cannot be read", self.text(name)))
             .because(error)
             .hint(GOOD_COPY)
     }

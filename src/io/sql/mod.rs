@@ -34,7 +34,7 @@ use crate::cluster::{
     ClusterReader, Comparison, DirectoryId, FileEntry, Hashing, Inventory, Likeness, LocalFiles, PieceDigests,
     Position, Request, SMALL_FILE_LIMIT, ServerFacts, Sink, Source, SourceKind,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::Major;
 use crate::interrupt::Interrupt;
 use crate::io::conninfo::ConnInfo;
@@ -291,7 +291,8 @@ fn deliver(desk: &Desk, id: RunId, interrupt: &Interrupt, mut delivery: Delivery
 /// The last failure, once nothing more is tried.
 fn given_up(error: Error, attempts: &Attempts) -> Error {
     let message = format!("the source server was lost, and {} did not bring it back", attempts.account(Instant::now()));
-    Error::new(ErrorKind::Interrupted, message)
+    Error::of(ErrorId::SourceUnreachable, message)
+        .with_kind(ErrorKind::Interrupted)
         .because(error)
         .hint("see that the server runs and can be reached, and run the same command again")
         .hint("--source-timeout sets how long a lost source is waited for")

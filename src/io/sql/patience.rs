@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::session::Session;
 use super::trouble::Lost;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::{ControlFile, ControlFileError};
 use crate::interrupt::Interrupt;
 use crate::types::{Lsn, TimelineId};
@@ -56,7 +56,11 @@ impl Seen {
                 Err(ControlFileError::Crc { .. }) if reads < TORN_READS => reads += 1,
                 Err(error @ ControlFileError::Crc { .. }) => return Err(not_yet(error.to_string())),
                 Err(error) => {
-                    return Err(Error::precondition("the source's global/pg_control cannot be used").because(error));
+                    return Err(Error::of(
+                        ErrorId::ControlFileDamaged,
+                        "the source's global/pg_control cannot be used",
+                    )
+                    .because(error));
                 }
             }
         };
@@ -89,13 +93,16 @@ impl Seen {
 
 /// A server that may be what it should be a moment later.
 fn not_yet(text: String) -> Error {
-    Error::failure("the source server is not back yet").because(Lost { there: true, text })
+    Error::failure("the source server is not back yet")
+        .with_id(ErrorId::SourceUnreachable)
+        .because(Lost { there: true, text })
 }
 
 fn another(what: &str, which: &str, before: impl std::fmt::Display, now: impl std::fmt::Display) -> Error {
     let message =
         format!("after a lost connection the source's address leads to another {what}: {which} {now}, before {before}");
-    Error::new(ErrorKind::DeadEnd, message)
+    Error::of(if what == "cluster" { ErrorId::SourceIdentity } else { ErrorId::SourceTimeline }, message)
+        .with_kind(ErrorKind::DeadEnd)
         .hint("let the address lead to the server that the plan is for, or plan again with where it leads now")
 }
 

@@ -11,7 +11,7 @@ use super::client::{Client, Limits, Parameter, Trouble};
 use super::fetch::READ_PIECES;
 use super::trouble::{Lost, column, describe, is_transient, query_failed};
 use crate::cluster::{Position, TornPages, torn_pages};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorId, Result};
 use crate::format::{ControlFile, Major};
 use crate::interrupt::Interrupt;
 use crate::io::conninfo::ConnInfo;
@@ -174,7 +174,8 @@ fn not_connected(conninfo: &ConnInfo, trouble: &Trouble) -> Error {
     if matches!(trouble, Trouble::Interrupted) {
         return Interrupt::error();
     }
-    let mut failure = Error::precondition(format!("cannot connect to the source server: {}", conninfo.redacted()));
+    let mut failure =
+        Error::of(ErrorId::SourceUnreachable, format!("cannot connect to the source server: {}", conninfo.redacted()));
     for hint in connect_hints(conninfo, trouble) {
         failure = failure.hint(hint);
     }
@@ -310,7 +311,7 @@ fn privileges_missing(functions: &[&str], role: &str, database: &str, in_recover
         let _ = write!(hint, "\nGRANT EXECUTE ON FUNCTION {function} TO {role};");
     }
     let message = format!("role {role} may not execute all functions that read the source server's files");
-    Error::precondition(message).hint(hint)
+    Error::of(ErrorId::SourcePrivileges, message).hint(hint)
 }
 
 #[cfg(test)]

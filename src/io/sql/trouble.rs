@@ -9,7 +9,7 @@ use postgres::error::SqlState;
 use postgres::types::FromSql;
 
 use super::client::Trouble;
-use crate::error::Error;
+use crate::error::{Error, ErrorId};
 use crate::interrupt::Interrupt;
 
 /// The cause of an error behind which there may be a server that will answer again.
@@ -45,7 +45,10 @@ pub(super) fn query_failed(what: &str, trouble: impl Into<Trouble>) -> Error {
     if !is_transient(&trouble) {
         return failure.because(text).hint("see the source server's log");
     }
-    failure.because(Lost { there: true, text }).hint("see the server's log for why it ended the connection")
+    failure
+        .with_id(ErrorId::SourceUnreachable)
+        .because(Lost { there: true, text })
+        .hint("see the server's log for why it ended the connection")
 }
 
 /// A value of a row.
