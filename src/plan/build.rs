@@ -10,7 +10,7 @@ use crate::cluster::rules::{WalPath, wal_path};
 use crate::cluster::{
     Inventory, Position, ServerFacts, Settings, Source, SourceKind, Target, both, contradiction, shared_directory,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{ControlFile, DbState};
 use crate::manifest::{
@@ -25,6 +25,7 @@ use super::changed_blocks::{ChangedBlocks, KnownFile};
 use super::decide::{Decision, DecisionContext, decide};
 use super::divergence::{Divergence, common_ancestor};
 use super::equal_files::{Candidates, Settled, leave_equal, note_equal_wal};
+use super::estimate::estimate;
 use super::facts::{Cluster, control_facts, read_control_file, read_history};
 use super::new_tablespaces::{Moved, TablespaceRecords, check_moved, makes_tablespace};
 use super::path_rules::{Covered, PathRules, RulesAtWork};
@@ -263,6 +264,7 @@ impl<'a> Planner<'a> {
         let mut manifest = self.manifest(Verdict::Rewind, Some(target_end))?;
         let block_size = self.target_facts.control.geometry().block_size;
         manifest.totals = Totals::of(&actions, block_size);
+        manifest.estimate = Some(estimate(&actions, &manifest.totals, block_size, self.source.kind()));
         manifest.actions = actions;
         manifest.kept = kept;
         manifest.rules = rules;

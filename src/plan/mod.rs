@@ -3,7 +3,8 @@
 //! `facts` collects; `crate::checks`, `divergence`, `decide` and `wal_files` are pure functions over what
 //! was collected; `scan` drives the WAL reader over the target's segments, `parallel_scan` several readers;
 //! `read_wal` does so with visitors (`changed_blocks`, `crate::discard`); `same_timeline` does not take equal histories for an answer;
-//! `equal_files` takes out what need not be copied, `provable` says for which files of a source that question can arise; `build` puts the manifest together.
+//! `equal_files` takes out what need not be copied, `provable` says for which files of a source that question can arise;
+//! `estimate` says how long it takes; `build` puts the manifest together.
 //!
 //! # A live source's files that are equal
 //!
@@ -35,6 +36,7 @@ mod checking;
 mod decide;
 mod divergence;
 mod equal_files;
+mod estimate;
 mod facts;
 mod new_tablespaces;
 mod parallel_scan;
