@@ -107,6 +107,15 @@
 //! comparison. So a plan with a listing is the one with the source, if that did not move. An apply of it needs the source,
 //! and judges it as that of any plan. What a listing leaves open is said in [`listing`], and in the plan.
 //!
+//! # What people and programs read
+//!
+//! [`report`] makes one report of a manifest, with bounded lists, in which names from outside are told from the report's own
+//! words; three renderers show it. On a terminal nothing of a name moves the cursor or hides; in Markdown every name is
+//! code, where forges look for no mentions; HTML has it escaped. Lists are cut with a count, never a construct in its middle.
+//!
+//! Standard error has text, or one event a line. An [`error::Error`] has a kind, which says what was written and
+//! becomes the exit code, and an [`error::ErrorId`], which says what failed and stays when the kind changes.
+//!
 //! # Apply
 //!
 //! A manifest and a source's file names come from outside. Paths are confined twice: by

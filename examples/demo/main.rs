@@ -26,7 +26,7 @@ use pg_unfork::io::{
 use pg_unfork::manifest::{ActionKind, Manifest, Verdict, parse, to_json};
 use pg_unfork::plan::{PlanOptions, make_plan};
 use pg_unfork::progress::Silent;
-use pg_unfork::report::{bytes, count, summary};
+use pg_unfork::report::{Layout, bytes, count, summary};
 
 use pack::Pair;
 
@@ -106,7 +106,7 @@ fn plan(pair: &Pair, file: &Path) -> Result<()> {
     let mut manifest = make_plan(&mut target, &mut source, &options, &Silent)?;
     let document = to_json(&mut manifest)?;
     write_document(file, |writer| writer.write_all(&document))?;
-    print!("{}", summary(&manifest, Some(&file.display().to_string())));
+    print!("{}", summary(&manifest, Some(&file.display().to_string()), Layout::default()));
     let lines = String::from_utf8_lossy(&document).lines().count() as u64;
     println!("\nThree actions, of the {} that the file has:", count(lines, "line", "lines"));
     excerpt(&manifest)?;

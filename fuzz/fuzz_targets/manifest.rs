@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pg_unfork::manifest::{Manifest, digest_of, parse, to_json, validate};
-use pg_unfork::report::summary;
+use pg_unfork::report::{Layout, MARKDOWN_LIMIT, html, markdown, summary};
 
 fuzz_target!(|data: &[u8]| {
     let digest = digest_of(data);
@@ -21,5 +21,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let mut again = manifest.clone();
     assert_eq!(to_json(&mut again).expect("written before"), document);
-    let _ = summary(&manifest, Some("plan.json"));
+    let _ = summary(&manifest, Some("plan.json"), Layout { colour: true, width: Some(60) });
+    assert!(markdown(&manifest, None).len() <= MARKDOWN_LIMIT);
+    let _ = html(&manifest, None);
 });

@@ -14,8 +14,25 @@ use pg_unfork::plan::{ConfigPolicy, PathRules};
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 pub(super) struct Arguments {
+    /// What standard error tells of work that takes long; without a value, plain.
+    #[arg(short = 'P', long, value_enum, value_name = "HOW", global = true, num_args = 0..=1, require_equals = true,
+          default_value_t = ProgressMode::Auto, default_missing_value = "plain")]
+    pub(super) progress: ProgressMode,
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+/// What standard error is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProgressMode {
+    /// Bars on a terminal, a line now and then elsewhere.
+    Auto,
+    /// A line every second.
+    Plain,
+    /// Nothing but events for programs, a JSON object in each line.
+    Json,
+    /// Nothing of progress.
+    None,
 }
 
 #[derive(Debug, Subcommand)]
@@ -157,9 +174,21 @@ pub(super) struct ShowArguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum ShowFormat {
-    /// A summary for people.
+    /// A summary for a terminal.
     Text,
+    /// A comment for a forge: short on top, details folded, never longer than a forge takes.
+    Markdown,
+    /// A page by itself.
+    Html,
     /// The manifest itself.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum StatusFormat {
+    /// For people.
+    Text,
+    /// For programs.
     Json,
 }
 
@@ -254,8 +283,8 @@ pub(super) struct StatusArguments {
     #[arg(short = 'D', long = "target-pgdata", value_name = "DIR")]
     pub(super) target: PathBuf,
     /// How to say it.
-    #[arg(long, value_enum, default_value_t = ShowFormat::Text)]
-    pub(super) format: ShowFormat,
+    #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
+    pub(super) format: StatusFormat,
 }
 
 #[derive(Debug, Args)]

@@ -36,17 +36,24 @@ impl From<ErrorKind> for ExitCode {
     }
 }
 
+impl ExitCode {
+    /// The number.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failure => 1,
+            Self::Changes => 2,
+            Self::Stale => 3,
+            Self::Precondition => 4,
+            Self::Incomplete => 5,
+            Self::DeadEnd => 6,
+            Self::Usage => 64,
+        }
+    }
+}
+
 impl From<ExitCode> for std::process::ExitCode {
     fn from(code: ExitCode) -> Self {
-        Self::from(match code {
-            ExitCode::Done => 0u8,
-            ExitCode::Failure => 1,
-            ExitCode::Changes => 2,
-            ExitCode::Stale => 3,
-            ExitCode::Precondition => 4,
-            ExitCode::Incomplete => 5,
-            ExitCode::DeadEnd => 6,
-            ExitCode::Usage => 64,
-        })
+        Self::from(code.number())
     }
 }

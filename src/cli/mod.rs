@@ -12,8 +12,10 @@ mod source;
 mod state;
 mod verify;
 
+use args::ProgressMode;
 use clap::Parser;
-use pg_unfork::error::{Error, Result};
+use pg_unfork::error::{Error, ErrorId, Result};
+use serde_json::json;
 
 pub(crate) use exit_code::ExitCode;
 
@@ -23,6 +25,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
+    output::choose(arguments.progress);
     let outcome = match &arguments.command {
         args::Command::Plan(options) => refuse_root(is_root()).and_then(|()| plan::run(options)),
         args::Command::List(options) => refuse_root(is_root()).and_then(|()| list::run(options)),
@@ -33,16 +36,33 @@ pub(crate) fn run() -> ExitCode {
         args::Command::Verify(options) => refuse_root(is_root()).and_then(|()| verify::run(options)),
         args::Command::Clean(options) => refuse_root(is_root()).and_then(|()| state::clean(options)),
     };
-    outcome.unwrap_or_else(|error| {
+    let code = outcome.unwrap_or_else(|error| {
         output::error(&error);
         ExitCode::from(error.kind())
-    })
+    });
+    ended(code)
+}
+
+/// The last event says how it ended.
+fn ended(code: ExitCode) -> ExitCode {
+    if output::mode() == ProgressMode::Json {
+        output::event(json!({"event": "result", "exit_code": code.number()}));
+    }
+    code
 }
 
 /// clap's own answers: help and version are no errors.
 fn usage(error: &clap::Error) -> ExitCode {
-    let _ = error.print();
-    if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done }
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::Done;
+    }
+    // What is not understood says all the same what it wants to read.
+    if std::env::args_os().any(|argument| argument == "--progress=json" || argument == "-P=json") {
+        output::choose(ProgressMode::Json);
+    }
+    output::misuse(error);
+    ended(ExitCode::Usage)
 }
 
 fn is_root() -> bool {
@@ -52,7 +72,7 @@ fn is_root() -> bool {
 /// A cluster belongs to an ordinary user, and what root writes does not.
 fn refuse_root(is_root: bool) -> Result<()> {
     if is_root {
-        return Err(Error::precondition("pg_unfork cannot be run as root")
+        return Err(Error::of(ErrorId::RunsAsRoot, "pg_unfork cannot be run as root")
             .hint("run it as the user that owns the data directory, like the server"));
     }
     Ok(())

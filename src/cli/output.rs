@@ -1,13 +1,78 @@
 //! Writing to the terminal. A closed stdout or stderr never ends the work.
+//!
+//! Standard error has text for people or, with `--progress=json`, one event a line for programs. What comes from
+//! outside (names, texts of servers) reaches a terminal without control characters.
 
 use std::error::Error as _;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
+use std::sync::OnceLock;
 
+use anstream::{AutoStream, ColorChoice};
 use pg_unfork::error::Error;
+use pg_unfork::report::{Layout, plain, plain_lines};
+use serde_json::{Value, json};
 
-/// Writes to standard error, come what may.
+use super::ExitCode;
+use super::args::ProgressMode;
+
+static MODE: OnceLock<ProgressMode> = OnceLock::new();
+
+/// Says, once and before anything is written, what standard error is for.
+pub(super) fn choose(mode: ProgressMode) {
+    let _ = MODE.set(mode);
+}
+
+/// What standard error is for.
+pub(super) fn mode() -> ProgressMode {
+    MODE.get().copied().unwrap_or(ProgressMode::Auto)
+}
+
+/// Writes lines for people to standard error, come what may; for programs as events.
 pub(super) fn note(text: &str) {
+    if mode() != ProgressMode::Json {
+        return to_stderr(&plain_lines(text));
+    }
+    for line in text.lines() {
+        let line = line.strip_prefix("pg_unfork: ").unwrap_or(line);
+        let warning = ["WARNING: ", "warning: "].iter().find_map(|prefix| line.strip_prefix(prefix));
+        event(json!({
+            "event": if warning.is_some() { "warning" } else { "note" },
+            "message": warning.unwrap_or(line),
+        }));
+    }
+}
+
+/// Writes text that may have colours and is made for [`layout`] to standard error.
+pub(super) fn coloured(text: &str) {
+    to_stderr(text);
+}
+
+/// Writes an event for programs to standard error.
+pub(super) fn event(event: Value) {
+    to_stderr(&format!("{event}\n"));
+}
+
+fn to_stderr(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// What a text for standard error may look like.
+pub(super) fn layout_of_stderr() -> Layout {
+    layout(&std::io::stderr(), terminal_size::terminal_size_of(std::io::stderr()))
+}
+
+/// What a text for standard output may look like.
+pub(super) fn layout_of_stdout() -> Layout {
+    layout(&std::io::stdout(), terminal_size::terminal_size_of(std::io::stdout()))
+}
+
+/// `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE` count, as everywhere.
+fn layout(
+    stream: &(impl IsTerminal + anstream::stream::RawStream),
+    size: Option<(terminal_size::Width, terminal_size::Height)>,
+) -> Layout {
+    let colour = AutoStream::choice(stream) != ColorChoice::Never;
+    Layout { colour, width: size.map(|(width, _)| usize::from(width.0)) }
 }
 
 /// Writes data to standard output.
@@ -24,15 +89,40 @@ pub(super) fn stream(mut from: impl Read) -> std::io::Result<()> {
 
 /// Writes an error with its causes and what to do.
 pub(super) fn error(error: &Error) {
-    let mut text = format!("pg_unfork: error: {error}");
+    let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
+        causes.push(inner.to_string());
         cause = inner.source();
     }
-    text.push('\n');
-    for hint in error.hints() {
-        text.push_str(&format!("pg_unfork: hint: {hint}\n"));
+    if mode() == ProgressMode::Json {
+        return event(json!({
+            "event": "error",
+            "id": error.id().name(),
+            "exit_code": ExitCode::from(error.kind()).number(),
+            "message": error.to_string(),
+            "causes": causes,
+            "hints": error.hints(),
+        }));
     }
-    note(&text);
+    let parts = std::iter::once(error.to_string()).chain(causes);
+    let parts: Vec<String> = parts.map(|part| plain(&part)).collect();
+    let mut text = format!("pg_unfork: error: {}\n", parts.join(": "));
+    for hint in error.hints() {
+        text.push_str(&format!("pg_unfork: hint: {}\n", plain_lines(hint)));
+    }
+    to_stderr(&text);
+}
+
+/// Writes what clap says of a command line that it does not understand.
+pub(super) fn misuse(error: &clap::Error) {
+    if mode() == ProgressMode::Json {
+        let message = error.render().to_string();
+        let (id, code) = (pg_unfork::error::ErrorId::Usage.name(), ExitCode::Usage.number());
+        let causes: [&str; 0] = [];
+        return event(json!({
+            "event": "error", "id": id, "exit_code": code, "message": message.trim_end(), "causes": causes, "hints": causes,
+        }));
+    }
+    let _ = error.print();
 }

@@ -4,15 +4,17 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use pg_unfork::cluster::{ClusterReader, Source, SourceKind, Target};
-use pg_unfork::error::{Context, Error, ErrorKind, Result};
+use pg_unfork::error::{Context, Error, ErrorId, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{DataDirectory, Lock, LockKind, real_directory_of, write_document};
 use pg_unfork::listing::ListedSource;
-use pg_unfork::manifest::{Manifest, Verdict, identify, write_json};
+use pg_unfork::manifest::{CheckStatus, Manifest, Verdict, identify, write_json};
 use pg_unfork::plan::{PlanOptions, make_plan, read_control_file};
 use pg_unfork::report::{changes, other_pair, summary};
 
-use super::args::PlanArguments;
+use serde_json::json;
+
+use super::args::{PlanArguments, ProgressMode};
 use super::progress::Watch;
 use super::show::read_manifest;
 use super::{ExitCode, list, output, source};
@@ -26,7 +28,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
     let source_directory = arguments.source.pgdata.as_deref().or(listed_directory.as_deref());
     refuse_inside(arguments.output.as_deref(), &target, source_directory)?;
     if let Some(pid) = target.running_server()? {
-        return Err(Error::precondition(format!("a server is running on the target (process {pid})"))
+        return Err(Error::of(ErrorId::TargetRunning, format!("a server is running on the target (process {pid})"))
             .hint("stop it in good order (pg_ctl stop -m fast)")
             .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"));
     }
@@ -109,6 +111,25 @@ fn refuse_inside(output: Option<&Path>, target: &DataDirectory, source: Option<&
     }
 }
 
+/// Says what the plan comes to: in words, or to programs in what they decide by.
+fn tell(manifest: &Manifest, file: Option<&str>) {
+    if output::mode() != ProgressMode::Json {
+        return output::coloured(&summary(manifest, file, output::layout_of_stderr()));
+    }
+    let of = |status| manifest.checks.iter().filter(move |check| check.status == status).map(|check| &check.id);
+    output::event(json!({
+        "event": "plan",
+        "file": file,
+        "digest": manifest.digest,
+        "verdict": manifest.verdict,
+        "applyable": manifest.applyable,
+        "scope": manifest.scope,
+        "lost": manifest.discarded.as_ref().map(|discarded| discarded.verdict),
+        "failed_checks": of(CheckStatus::Fail).collect::<Vec<_>>(),
+        "warnings": of(CheckStatus::Warn).collect::<Vec<_>>(),
+    }));
+}
+
 fn deliver(file: Option<&Path>, manifest: &Manifest) -> Result<()> {
     let name = file.map(|file| file.display().to_string());
     if let Some(file) = file {
@@ -117,7 +138,7 @@ fn deliver(file: Option<&Path>, manifest: &Manifest) -> Result<()> {
         let written = write_json(manifest, &mut std::io::stdout().lock());
         written.context(|| "cannot write the plan to standard output".to_owned())?;
     }
-    output::note(&summary(manifest, name.as_deref()));
+    tell(manifest, name.as_deref());
     if file.is_none() && std::io::stdout().is_terminal() {
         output::note("The plan was not saved: to save it, add -o plan.json\n");
     }

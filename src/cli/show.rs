@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use pg_unfork::error::{Context, Error, Result};
+use pg_unfork::error::{Context, Error, ErrorId, Result};
 use pg_unfork::io::DocumentFile;
-use pg_unfork::manifest::{DocumentReader, Manifest, parse};
-use pg_unfork::report::summary;
+use pg_unfork::manifest::{DocumentReader, Manifest, ManifestError, parse};
+use pg_unfork::report::{html, markdown, summary};
 
 use super::args::{ShowArguments, ShowFormat};
 use super::{ExitCode, output};
@@ -13,8 +13,13 @@ use super::{ExitCode, output};
 /// Shows a plan.
 pub(super) fn run(arguments: &ShowArguments) -> Result<ExitCode> {
     let (manifest, document) = read_manifest(&arguments.file)?;
+    let name = arguments.file.display().to_string();
+    // What came through a pipe is in no file that is known.
+    let name = (name != "-").then_some(name.as_str());
     let written = match arguments.format {
-        ShowFormat::Text => output::data(summary(&manifest, Some(&arguments.file.display().to_string())).as_bytes()),
+        ShowFormat::Text => output::data(summary(&manifest, name, output::layout_of_stdout()).as_bytes()),
+        ShowFormat::Markdown => output::data(markdown(&manifest, name).as_bytes()),
+        ShowFormat::Html => output::data(html(&manifest, name).as_bytes()),
         ShowFormat::Json => output::stream(DocumentReader::new(&document)),
     };
     match written {
@@ -29,7 +34,11 @@ pub(super) fn read_manifest(file: &Path) -> Result<(Manifest, DocumentFile)> {
     let path = (file != Path::new("-")).then_some(file);
     let document = DocumentFile::open(path)?;
     let manifest = parse(&document).map_err(|error| {
-        Error::precondition(format!("{} cannot be used", file.display()))
+        let id = match error {
+            ManifestError::Digest { .. } => ErrorId::PlanDigest,
+            _ => ErrorId::ManifestInvalid,
+        };
+        Error::of(id, format!("{} cannot be used", file.display()))
             .because(error)
             .hint("use the file as pg_unfork plan wrote it, or make the plan again")
     })?;

@@ -7,16 +7,16 @@ use std::path::Path;
 
 use pg_unfork::apply::{self, Actor, Condition, Status, UndoContext, Undone};
 use pg_unfork::cluster::{ClusterReader, STATE_DIRECTORY, Target};
-use pg_unfork::error::{Context, Error, Result};
+use pg_unfork::error::{Context, Error, ErrorId, Result};
 use pg_unfork::io::conninfo::Environment;
 use pg_unfork::io::{DataDirectory, DirectoryStore, DocumentFile, Lock, LockKind, SyncMethod, interrupt_on_signals};
 use pg_unfork::manifest::{ActionKind, Manifest, shell_word};
-use pg_unfork::report::{bytes, count, why_kept};
+use pg_unfork::report::{bytes, count, plain_lines, why_kept};
 use pg_unfork::types::{ClusterPath, LinkText};
 
 use serde::Serialize;
 
-use super::args::{CleanArguments, ShowFormat, StatusArguments, UndoArguments};
+use super::args::{CleanArguments, StatusArguments, StatusFormat, UndoArguments};
 use super::progress::Watch;
 use super::show::read_manifest;
 use super::{ExitCode, output};
@@ -30,7 +30,7 @@ pub(super) const NOT_DURABLE: &str = "pg_unfork: WARNING: nothing is durable yet
 pub(super) fn stored_manifest(directory: &Path) -> Result<(Manifest, DocumentFile)> {
     let file = directory.join(STATE_DIRECTORY).join("manifest.json");
     if !file.exists() {
-        return Err(Error::precondition(format!("no apply has begun on {}", directory.display()))
+        return Err(Error::of(ErrorId::NothingToUndo, format!("no apply has begun on {}", directory.display()))
             .hint("name the plan's file: pg_unfork apply FILE"));
     }
     read_manifest(&file)
@@ -78,8 +78,8 @@ pub(super) fn status(arguments: &StatusArguments) -> Result<ExitCode> {
     let status = apply::status(&mut store, &control, manifest.as_ref().map(|(manifest, _)| manifest))?;
     let holder = Lock::holder(target.path());
     let text = match arguments.format {
-        ShowFormat::Text => describe(&status, target.path(), holder),
-        ShowFormat::Json => {
+        StatusFormat::Text => plain_lines(&describe(&status, target.path(), holder)),
+        StatusFormat::Json => {
             let next = if holder.is_some() { Vec::new() } else { next(&status) };
             let command = |(command, _): &(&str, &str)| format!("pg_unfork {command} -D {}", quoted(target.path()));
             let report = Report { status: &status, at_work: holder, next: next.iter().map(command).collect() };

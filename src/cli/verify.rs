@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pg_unfork::apply::{Condition, Lines, Status, Verification, VerifyContext, status, verify};
 use pg_unfork::cluster::ClusterReader;
-use pg_unfork::error::{Error, Result};
+use pg_unfork::error::{Error, ErrorId, Result};
 use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod};
 use pg_unfork::report::{bytes, count};
 
@@ -98,7 +98,8 @@ fn judge(found: &Verification) -> Result<()> {
     }
     let differences = count(found.differences.count, "difference", "differences");
     let pages = count(found.bad_pages.count, "bad page", "bad pages");
-    let mut error = Error::failure(format!("the target is not sound: {differences}, {pages} of the source"));
+    let mut error =
+        Error::of(ErrorId::NotSound, format!("the target is not sound: {differences}, {pages} of the source"));
     if found.differences.count > 0 {
         error = error.hint(if found.undo {
             "do not start a server on it: take the apply back (pg_unfork undo), look for what changed it, and apply again"

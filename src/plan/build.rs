@@ -555,7 +555,7 @@ fn unproven_timeline() -> Check {
 /// Refuses a source that should be at rest and is not.
 pub(crate) fn refuse_running(source: &dyn Source) -> Result<()> {
     let Some(pid) = source.running_server()? else { return Ok(()) };
-    Err(Error::precondition(format!("a server is running on the source's directory (process {pid})"))
+    Err(Error::of(ErrorId::SourceRunning, format!("a server is running on the source's directory (process {pid})"))
         .hint("stop it in good order (pg_ctl stop -m fast), or name it by --source-server")
         .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"))
 }

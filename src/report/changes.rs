@@ -292,6 +292,7 @@ mod tests {
             first_commit: None,
             from: Lsn::new(0),
             last_commit: None,
+            records_left_out: 0,
             relations: Vec::new(),
             tablespaces: Vec::new(),
             through: Lsn::new(10),

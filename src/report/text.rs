@@ -1,264 +1,215 @@
-//! A plan on a terminal: what happened, what will happen, what to run next.
+//! A plan on a terminal: the verdict, what is lost, what is at risk, what will happen, what to run next.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use anstyle::{AnsiColor, Style};
+use unicode_width::UnicodeWidthStr;
 
-use jiff::Timestamp;
-
-use super::{bytes, count};
-use crate::cluster::SourceKind;
-use crate::manifest::{
-    Action, ActionKind, CheckStatus, Discarded, KeptReason, Manifest, PathState, Reason, SourceSide, Verdict, WalPlace,
-};
-use crate::types::{Lsn, TimelineHistory};
+use super::content::{Finding, Lines, Part, Report, Table, Tone};
+use super::count;
+use super::sections::{Naming, report};
+use crate::manifest::Manifest;
 
 /// The width of the labels.
 const LABEL: usize = 13;
+/// Columns before what is said.
+const INDENT: usize = 2 + LABEL + 1;
+/// The least width that is respected; what is narrower must bear with long lines.
+const NARROWEST: usize = 40;
+/// Rows of a table, or lines of evidence, that are shown.
+const SHOWN: usize = 10;
+
+/// Where the text goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Whether it may have colours.
+    pub colour: bool,
+    /// Columns of the terminal; none where lines need not end.
+    pub width: Option<usize>,
+}
 
 /// The plan in words. `file` is what to apply; none where it was not saved.
 #[must_use]
-pub fn summary(manifest: &Manifest, file: Option<&str>) -> String {
-    let mut text = String::new();
-    headline(&mut text, manifest);
-    match manifest.verdict {
-        Verdict::Rewind => rewind(&mut text, manifest),
-        Verdict::NotNeeded => row(&mut text, "why", &why_not_needed(manifest)),
-        Verdict::Impossible => {}
-    }
-    checks(&mut text, manifest);
-    next(&mut text, manifest, file);
-    text
+pub fn summary(manifest: &Manifest, file: Option<&str>, layout: Layout) -> String {
+    let report = report(manifest, Naming { file: file.unwrap_or("plan.json"), pinned: false });
+    Page { text: String::new(), layout }.write(&report)
 }
 
-fn row(text: &mut String, label: &str, content: &str) {
-    let _ = writeln!(text, "  {label:<LABEL$} {content}");
+struct Page {
+    text: String,
+    layout: Layout,
 }
 
-fn headline(text: &mut String, manifest: &Manifest) {
-    let target = &manifest.target;
-    let what = match manifest.verdict {
-        Verdict::Rewind => "REWIND",
-        Verdict::NotNeeded => "NO REWIND NEEDED",
-        Verdict::Impossible => "IMPOSSIBLE",
-    };
-    let _ = writeln!(text, "{what}: {} (PostgreSQL {})", target.directory, target.major);
-    row(text, "source", &source(&manifest.source));
-    row(text, "planned", &manifest.created);
-}
-
-fn source(source: &SourceSide) -> String {
-    let kind = match source.kind {
-        SourceKind::StoppedDirectory => "stopped data directory",
-        SourceKind::LiveServer => "live server",
-    };
-    format!("{} ({kind}, timeline {})", source.address, source.control_file.timeline)
-}
-
-fn why_not_needed(manifest: &Manifest) -> String {
-    let (target, source) = (manifest.target.control_file.timeline, manifest.source.control_file.timeline);
-    if target == source {
-        format!("target and source are on the same timeline, {target}")
-    } else {
-        format!("the target has nothing after the point where the source's timeline {source} begins")
-    }
-}
-
-fn rewind(text: &mut String, manifest: &Manifest) {
-    if let Some(fork) = &manifest.divergence {
-        let ends = |side: &TimelineHistory| side.entries().last().map_or(0, |entry| entry.timeline.get());
-        let (target, source) = (ends(&manifest.target.history), ends(&manifest.source.history));
-        let content = format!(
-            "at {} on timeline {}; since then the target is on timeline {target}, the source on {source}",
-            fork.lsn, fork.timeline
-        );
-        row(text, "fork", &content);
-    }
-    if let Some(checkpoint) = &manifest.checkpoint {
-        let start = manifest.backup_label.as_ref().map_or(checkpoint.redo, |label| label.start);
-        let taken = Timestamp::from_second(checkpoint.time).map_or_else(|_| "?".to_owned(), |time| time.to_string());
-        row(text, "last common", &format!("checkpoint {}, of {taken}; replay begins at {start}", checkpoint.lsn));
-    }
-    if let Some(discarded) = &manifest.discarded {
-        row(text, "lost", &lost(discarded));
-    }
-    copies(text, manifest);
-    removals(text, manifest);
-    let undo =
-        format!("keeps {} as it was, until pg_unfork clean (not with --no-undo)", bytes(manifest.totals.undo_bytes));
-    row(text, "undo", &undo);
-    kept(text, manifest);
-    last_steps(text, manifest);
-}
-
-fn lost(discarded: &Discarded) -> String {
-    let counts = &discarded.transactions;
-    let when = match (&discarded.first_commit, &discarded.last_commit) {
-        (Some(first), Some(last)) if first != last => format!(" from {first} to {last}"),
-        (Some(first), _) => format!(" at {first}"),
-        _ => String::new(),
-    };
-    format!(
-        "the target's own work from {} to {}: {} of WAL, {}{when}, {}",
-        discarded.from,
-        discarded.through,
-        bytes(discarded.bytes),
-        count(counts.committed, "transaction committed", "transactions committed"),
-        count(counts.aborted, "rolled back", "rolled back"),
-    )
-}
-
-fn size(state: &Option<PathState>) -> u64 {
-    state.as_ref().and_then(|state| state.size).unwrap_or(0)
-}
-
-/// Number and bytes of actions by why they are taken.
-fn by_reason(actions: &[&Action], block_size: u32) -> BTreeMap<&'static str, (u64, u64)> {
-    let mut sums = BTreeMap::new();
-    for action in actions {
-        let moved =
-            if action.kind == ActionKind::Remove { size(&action.before) } else { action.copied_bytes(block_size) };
-        let (number, total) = sums.entry(reason(action.reason)).or_insert((0, 0));
-        *number += 1;
-        *total = u64::saturating_add(*total, moved);
-    }
-    sums
-}
-
-fn reason(reason: Reason) -> &'static str {
-    match reason {
-        Reason::ChangedOnTarget => "changed on the target after the fork",
-        Reason::LongerOnSource => "longer on the source",
-        Reason::LongerOnTarget => "longer on the target",
-        Reason::NotARelation => "not covered by WAL, so copied whole",
-        Reason::BlocksDiffer => "not covered by WAL, so compared by block",
-        Reason::OnlyOnSource => "only on the source",
-        Reason::OnlyOnTarget => "only on the target",
-        Reason::Excluded => "of no use to another server",
-        Reason::ReplayNeedsIt => "WAL that replay needs",
-        Reason::TimelineHistory => "timeline history",
-        Reason::NotInSourceHistory => "WAL beside the source's history",
-    }
-}
-
-fn copies(text: &mut String, manifest: &Manifest) {
-    let block_size = manifest.target.control_file.geometry.block_size;
-    let totals = &manifest.totals;
-    let content = format!(
-        "{}: {}, {} in {}",
-        bytes(totals.bytes),
-        count(totals.files_copied, "whole file", "whole files"),
-        count(totals.blocks, "block", "blocks"),
-        count(totals.files_patched, "file", "files"),
-    );
-    row(text, "copy", &content);
-    let copied = |a: &&Action| matches!(a.kind, ActionKind::CopyFile | ActionKind::Patch);
-    let actions: Vec<&Action> = manifest.actions.iter().filter(copied).collect();
-    for (reason, (number, total)) in by_reason(&actions, block_size) {
-        row(text, "", &format!("{}: {reason} ({})", count(number, "file", "files"), bytes(total)));
-    }
-    if totals.paths_created > 0 {
-        row(text, "create", &count(totals.paths_created, "directory or link", "directories and links"));
-    }
-}
-
-fn removals(text: &mut String, manifest: &Manifest) {
-    let totals = &manifest.totals;
-    let content = format!("{}, {} in all", count(totals.paths_removed, "path", "paths"), bytes(totals.removed_bytes));
-    row(text, "remove", &content);
-    let actions: Vec<&Action> = manifest.actions.iter().filter(|a| a.kind == ActionKind::Remove).collect();
-    for (reason, (number, total)) in by_reason(&actions, 1) {
-        row(text, "", &format!("{}: {reason} ({})", count(number, "path", "paths"), bytes(total)));
-    }
-}
-
-/// Why files are left as they are, to go on after "files".
-#[must_use]
-pub fn why_kept(reason: KeptReason) -> &'static str {
-    match reason {
-        KeptReason::OnlyCopyOfCommonWal => "of WAL that replay needs and only the target has: kept",
-        KeptReason::BeforeReplay => "of WAL from before replay begins: not touched",
-        KeptReason::NotReplayed => "of WAL that replay does not read: not fetched",
-        KeptReason::StatusOfUnfetchedWal => "with the archive status of such WAL: not fetched",
-        KeptReason::SameContent => "that are the same on both sides: not copied",
-        KeptReason::ConfigPolicy => "of settings, which stay the target's own",
-        KeptReason::Exclude => "that a rule excludes: not fetched, not removed",
-        KeptReason::Keep => "that a rule keeps as the target's own",
-        KeptReason::LogDirectory => "of log directories: left alone",
-    }
-}
-
-fn kept(text: &mut String, manifest: &Manifest) {
-    let mut sums: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for kept in &manifest.kept {
-        let (number, total) = sums.entry(why_kept(kept.reason)).or_default();
-        *number += 1;
-        *total = u64::saturating_add(*total, size(&kept.source));
-    }
-    for (index, (why, (number, total))) in sums.into_iter().enumerate() {
-        let mut content = format!("{} {why}", count(number, "file", "files"));
-        if total > 0 {
-            let _ = write!(content, " ({})", bytes(total));
+impl Page {
+    fn write(mut self, report: &Report) -> String {
+        self.line(&[(&report.title.text(), style(report.tone).bold())]);
+        for part in &report.about {
+            self.part(part);
         }
-        row(text, if index == 0 { "leave" } else { "" }, &content);
+        for section in &report.sections {
+            self.text.push('\n');
+            self.line(&[(&section.title.text(), style(section.tone).bold())]);
+            for part in &section.parts {
+                self.part(part);
+            }
+        }
+        self.text
     }
-}
 
-fn last_steps(text: &mut String, manifest: &Manifest) {
-    if let Some(wal) = &manifest.wal {
-        let at = |place| wal.segments.iter().filter(|segment| segment.place == place).count() as u64;
-        let mut content = format!("replay reads {}", count(wal.segments.len() as u64, "segment", "segments"));
-        if at(WalPlace::Both) > 0 {
-            let _ = write!(content, ", {} of them the same on both sides", at(WalPlace::Both));
+    /// A line of styled pieces.
+    fn line(&mut self, pieces: &[(&str, Style)]) {
+        for (piece, style) in pieces {
+            self.styled(piece, *style);
         }
-        if at(WalPlace::Target) > 0 {
-            let _ = write!(content, ", {} of them on the target only", at(WalPlace::Target));
-        }
-        if at(WalPlace::Missing) > 0 {
-            let _ = write!(content, ", {} MISSING on both sides", at(WalPlace::Missing));
-        }
-        row(text, "WAL", &content);
+        self.text.push('\n');
     }
-    let end = match manifest.source.kind {
-        SourceKind::LiveServer => "the source's end at that time".to_owned(),
-        SourceKind::StoppedDirectory => manifest.source.wal_end.map_or_else(String::new, |lsn: Lsn| lsn.to_string()),
-    };
-    let content =
-        format!("the source's, with state \"in archive recovery\" and minimum recovery point {end}; written last");
-    row(text, "control file", &content);
-    match &manifest.recovery {
-        Some(recovery) => {
-            row(text, "recovery", &format!("standby.signal, primary_conninfo = {}", recovery.primary_conninfo))
+
+    fn styled(&mut self, text: &str, style: Style) {
+        if self.layout.colour && style != Style::new() && !text.is_empty() {
+            self.text.push_str(&format!("{style}{text}{style:#}"));
+        } else {
+            self.text.push_str(text);
         }
-        None => {
-            row(text, "recovery", "none is written (no -R): the target is a standby only if it gets standby.signal")
+    }
+
+    fn part(&mut self, part: &Part) {
+        match part {
+            Part::Row { label, text, tone } => self.row(label, &text.text(), INDENT, style(*tone)),
+            Part::Command { label, command } => {
+                self.label(label);
+                self.line(&[(&super::plain(command), Style::new().bold())]);
+            }
+            Part::Finding(finding) => self.finding(finding),
+            Part::Table(table) if table.brief => self.table(table),
+            Part::Table(_) => {}
+        }
+    }
+
+    fn label(&mut self, label: &str) {
+        self.text.push_str("  ");
+        self.styled(label, Style::new().dimmed());
+        self.pad(LABEL + 1 - label.width().min(LABEL));
+    }
+
+    fn pad(&mut self, columns: usize) {
+        self.text.extend(std::iter::repeat_n(' ', columns));
+    }
+
+    /// What is said, with further lines from column `hang` on.
+    fn row(&mut self, label: &str, content: &str, hang: usize, style: Style) {
+        self.label(label);
+        self.wrapped(content, INDENT, hang, style);
+    }
+
+    /// Text whose first line begins at column `at`, where the page is, and whose others begin at `hang`.
+    fn wrapped(&mut self, content: &str, at: usize, hang: usize, style: Style) {
+        let width = self.layout.width.map(|width| width.max(NARROWEST));
+        let lines = wrap(content, width.map(|width| (width.saturating_sub(at), width.saturating_sub(hang))));
+        for (index, line) in lines.iter().enumerate() {
+            if index > 0 {
+                self.pad(hang);
+            }
+            self.line(&[(line, style)]);
+        }
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        let (word, tone) = if finding.failed { ("FAILED", Tone::Bad) } else { ("warning", Tone::Warning) };
+        let content = format!("{word}: {}: {}", finding.id.text(), finding.detail.text());
+        self.row("", &content, INDENT + 2, style(tone));
+        self.lines(&finding.evidence, SHOWN);
+        if let Some(remedy) = &finding.remedy {
+            self.row("", &format!("  remedy: {}", remedy.text()), INDENT + 4, Style::new());
+        }
+        self.lines(&finding.commands, usize::MAX);
+    }
+
+    /// Lines as they are, that can be taken over to another window.
+    fn lines(&mut self, lines: &Lines, most: usize) {
+        let shown = lines.lines.len().min(most);
+        for line in lines.lines.iter().take(shown) {
+            self.pad(INDENT + 4);
+            self.line(&[(line, Style::new())]);
+        }
+        let more = lines.more.saturating_add((lines.lines.len() - shown) as u64);
+        if more > 0 {
+            self.pad(INDENT + 4);
+            self.line(&[(&format!("and {}", count(more, "more", "more")), Style::new())]);
+        }
+    }
+
+    fn table(&mut self, table: &Table) {
+        let header: Vec<String> = table.columns.iter().map(|column| column.name.to_owned()).collect();
+        let shown = table.rows.iter().take(SHOWN).map(|row| row.iter().map(super::content::Text::text).collect());
+        let rows: Vec<Vec<String>> = std::iter::once(header).chain(shown).collect();
+        let width =
+            |index: usize| rows.iter().filter_map(|row| Some(row.get(index)?.as_str().width())).max().unwrap_or(0);
+        let last = table.columns.len().saturating_sub(1);
+        let widths: Vec<usize> = (0..last).map(width).collect();
+        let hang = INDENT + widths.iter().map(|width| width + 2).sum::<usize>();
+        for (index, row) in rows.iter().enumerate() {
+            let style = if index == 0 { Style::new().dimmed() } else { Style::new() };
+            self.label(if index == 0 { table.title } else { "" });
+            for ((cell, width), column) in row.iter().zip(&widths).zip(&table.columns) {
+                let missing = width - cell.width().min(*width);
+                self.pad(if column.number { missing } else { 0 });
+                self.styled(cell, style);
+                self.pad(2 + if column.number { 0 } else { missing });
+            }
+            self.wrapped(row.last().map_or("", String::as_str), hang, hang + 2, style);
+        }
+        let more = table.more.saturating_add(table.rows.len().saturating_sub(SHOWN) as u64);
+        if more > 0 {
+            self.row("", &format!("and {}", count(more, "more", "more")), INDENT, Style::new());
         }
     }
 }
 
-fn checks(text: &mut String, manifest: &Manifest) {
-    let passed = manifest.checks.iter().filter(|check| check.status == CheckStatus::Pass).count();
-    row(text, "checks", &format!("{passed} of {} passed", manifest.checks.len()));
-    for check in manifest.checks.iter().filter(|check| check.status != CheckStatus::Pass) {
-        let word = if check.status == CheckStatus::Fail { "FAILED" } else { "warning" };
-        row(text, "", &format!("{word}: {}: {}", check.id, check.detail));
-        if let Some(remedy) = &check.remedy {
-            row(text, "", &format!("  remedy: {remedy}"));
-        }
-        for command in &check.commands {
-            row(text, "", &format!("  run: {command}"));
-        }
+fn style(tone: Tone) -> Style {
+    match tone {
+        Tone::Plain => Style::new(),
+        Tone::Good => AnsiColor::Green.on_default(),
+        Tone::Warning => AnsiColor::Yellow.on_default(),
+        Tone::Bad => AnsiColor::Red.on_default(),
     }
 }
 
-fn next(text: &mut String, manifest: &Manifest, file: Option<&str>) {
-    let file = file.unwrap_or("plan.json");
-    let content = match (manifest.verdict, &manifest.recovery) {
-        (Verdict::Rewind, _) => format!("pg_unfork apply {file}"),
-        (Verdict::NotNeeded, Some(_)) => {
-            format!("pg_unfork apply {file} (writes the recovery configuration, nothing else)")
+/// Lines of at most so many columns, the first line and the others; a longer word has a line of its own, uncut.
+fn wrap(content: &str, columns: Option<(usize, usize)>) -> Vec<String> {
+    let Some((first, others)) = columns else { return vec![content.to_owned()] };
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    let mut room = first;
+    for (index, word) in content.split(' ').enumerate() {
+        if index > 0 && line.width() + 1 + word.width() > room {
+            lines.push(std::mem::take(&mut line));
+            room = others;
+        } else if index > 0 {
+            line.push(' ');
         }
-        (Verdict::NotNeeded, None) => "nothing to apply".to_owned(),
-        (Verdict::Impossible, _) => "see the failed checks, then plan again".to_owned(),
-    };
-    row(text, "next", &content);
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_between_words() {
+        let wrapped = |text, columns| wrap(text, columns).join("|");
+        for (text, columns, lines) in [
+            ("a bc def", None, "a bc def"),
+            ("a bc def", Some((4, 4)), "a bc|def"),
+            ("a bc def", Some((8, 1)), "a bc def"),
+            ("a bc def", Some((1, 6)), "a|bc def"),
+            ("/a/long/path is not cut", Some((5, 8)), "/a/long/path|is not|cut"),
+            ("  two  blanks", Some((80, 80)), "  two  blanks"),
+            ("\u{65e5}\u{672c} \u{65e5}\u{672c}", Some((8, 8)), "\u{65e5}\u{672c}|\u{65e5}\u{672c}"),
+            ("\u{65e5}\u{672c} \u{65e5}\u{672c}", Some((9, 9)), "\u{65e5}\u{672c} \u{65e5}\u{672c}"),
+            ("", Some((8, 8)), ""),
+        ] {
+            assert_eq!(wrapped(text, columns), lines, "{text:?}");
+        }
+    }
 }

@@ -20,6 +20,12 @@ pub fn bytes(bytes: u64) -> String {
 /// A number with its noun, thousands apart: `1,234 files`.
 #[must_use]
 pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", self::number(number), if number == 1 { one } else { many })
+}
+
+/// A number, thousands apart: `1,234`.
+#[must_use]
+pub fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -28,7 +34,7 @@ pub fn count(number: u64, one: &str, many: &str) -> String {
         }
         text.push(digit);
     }
-    format!("{text} {}", if number == 1 { one } else { many })
+    text
 }
 
 #[cfg(test)]
