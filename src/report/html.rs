@@ -101,7 +101,9 @@ impl Page {
 
     fn table(&mut self, table: &Table) {
         let all = table.more.saturating_add(table.rows.len() as u64);
-        self.put(&format!("<details><summary>{} ({})</summary>\n<table>\n<tr>", escaped(table.title), number(all)));
+        let open = if table.brief { " open=\"open\"" } else { "" };
+        let title = escaped(table.title);
+        self.put(&format!("<details{open}><summary>{title} ({})</summary>\n<table>\n<tr>", number(all)));
         let class = |number: bool| if number { " class=\"number\"" } else { "" };
         for column in &table.columns {
             self.put(&format!("<th{}>{}</th>", class(column.number), escaped(column.name)));

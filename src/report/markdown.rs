@@ -48,7 +48,7 @@ impl Page {
             if section.folded {
                 self.fold(&section.title.text(), |page| page.rows(&section.parts));
             }
-            for part in &section.parts {
+            for part in section.parts.iter().filter(|part| section.folded || !is_brief(part)) {
                 self.rest(part);
             }
         }
@@ -73,6 +73,9 @@ impl Page {
         let title = self.inline(&section.title);
         self.block(&format!("#### {}{title}", mark(section.tone)));
         self.rows(&section.parts);
+        for part in section.parts.iter().filter(|part| is_brief(part)) {
+            self.rest(part);
+        }
         let findings: Vec<&Finding> = section.parts.iter().filter_map(finding).collect();
         let limit = self.rows.max(1);
         for finding in findings.iter().take(limit) {
@@ -194,6 +197,11 @@ fn finding(part: &Part) -> Option<&Finding> {
         Part::Finding(finding) => Some(finding),
         _ => None,
     }
+}
+
+/// Whether a part is a table of which everybody should see something.
+fn is_brief(part: &Part) -> bool {
+    matches!(part, Part::Table(table) if table.brief)
 }
 
 /// What catches the eye where no colours are.

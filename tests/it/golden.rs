@@ -4,13 +4,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::outcome::Outcome;
+use crate::support::tool::pg_unfork;
 use jsonschema::draft202012;
 use pg_unfork::manifest::{Manifest, parse, to_json, validate};
 use pg_unfork::report::{Layout, MARKDOWN_LIMIT, html, markdown, summary};
 use proptest::prelude::*;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-fn golden(directory: &str) -> Vec<PathBuf> {
+/// The golden manifests of a directory.
+pub(crate) fn golden(directory: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(directory);
     let mut files: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
@@ -52,13 +55,18 @@ fn valid_ones_are_read_as_they_were_written() {
     }
 }
 
+/// The rule that an invalid document says it breaks.
+pub(crate) fn rule_that_breaks(document: &[u8]) -> String {
+    let text = std::str::from_utf8(document).unwrap();
+    let breaks = text.lines().find_map(|line| line.strip_prefix("\"breaks\":")).unwrap();
+    serde_json::from_str(breaks.trim_end_matches(',')).unwrap()
+}
+
 #[test]
 fn invalid_ones_break_the_rule_that_they_name() {
     for file in golden("invalid") {
         let document = fs::read(&file).unwrap();
-        let text = String::from_utf8(document.clone()).unwrap();
-        let breaks = text.lines().find_map(|line| line.strip_prefix("\"breaks\":")).unwrap();
-        let breaks: String = serde_json::from_str(breaks.trim_end_matches(',')).unwrap();
+        let breaks = rule_that_breaks(&document);
         let problems = problems(&document);
         assert!(problems.iter().any(|problem| problem.contains(&breaks)), "{}: {problems:#?}", file.display());
     }
@@ -272,7 +280,7 @@ fn hostile_names_change_nothing() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_name_changes_anything(text in prop_oneof![
@@ -307,4 +315,29 @@ fn a_comment_is_never_too_long() {
     // What was left out is counted.
     assert!(shown.contains("and 4,9") || shown.contains("and 5,000"), "{shown}");
     assert!(shown.contains("--expect-digest sha256:"), "{shown}");
+}
+
+/// What `show` writes is what the golden files have; colours are for those who want them.
+#[test]
+fn show_has_a_format_for_each_reader() {
+    let file = golden("valid").into_iter().find(|file| file.file_stem().unwrap() == "rewind").unwrap();
+    let show = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = pg_unfork(&["show"]);
+        command.args(arguments).stdin(fs::File::open(&file).unwrap());
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+            command.env_remove(name);
+        }
+        Outcome::of(command.envs(variables.iter().copied())).success().stdout
+    };
+    for (format, extension) in [("text", "txt"), ("markdown", "md"), ("html", "html"), ("json", "json")] {
+        let expected = fs::read_to_string(file.with_extension(extension)).unwrap();
+        assert!(show(&["-", "--format", format], &[]) == expected, "{format}");
+    }
+    let named = show(&[&file.display().to_string(), "--format=markdown"], &[]);
+    assert!(named.contains("/rewind.json --expect-digest sha256:"), "{named}");
+    let coloured = show(&["-"], &[("CLICOLOR_FORCE", "1")]);
+    assert!(coloured.contains("\u{1b}[31m"), "{coloured}");
+    for variables in [&[("NO_COLOR", "1")][..], &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")]] {
+        assert!(!show(&["-"], variables).contains('\u{1b}'), "{variables:?}");
+    }
 }

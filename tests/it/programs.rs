@@ -113,6 +113,25 @@ fn events_tell_programs_what_text_tells_people() {
     fs::remove_file(target.path("global/1_made_up")).unwrap();
     fs::write(target.path("postgresql.conf"), before).unwrap();
 
+    // What else can fail before the first write, with its name.
+    let edited = scratch::directory("edited");
+    let edited = edited.path().join("plan.json");
+    let text = String::from_utf8(plan.document()).unwrap();
+    fs::write(&edited, text.replacen("\"applyable\":true", "\"applyable\":false", 1)).unwrap();
+    let (data, edited) = (target.data().display().to_string(), edited.display().to_string());
+    let away = "host=/nonexistent user=nobody";
+    let cases: [(&[&str], i32, &str); 4] = [
+        (&["plan", "-D", &data, "--source-server", away, "--source-timeout=0"], 4, "source_unreachable"),
+        (&["undo", "-D", &data], 4, "nothing_to_undo"),
+        (&["apply", "-D", &data], 4, "nothing_to_undo"),
+        (&["apply", &edited], 4, "plan_digest"),
+    ];
+    for (arguments, code, id) in cases {
+        let outcome = Outcome::of(pg_unfork(arguments).arg("--progress=json"));
+        let error = find(&events(&outcome), "error").clone();
+        assert_eq!([&error["id"], &error["exit_code"]], [&json!(id), &json!(code)], "{outcome}");
+    }
+
     // The time of the file has changed: plan again, for people who want to see that something goes on.
     let plan = Plan::of(&target, Source::Directory(&source), &["-P"]);
     let applied = Outcome::of(pg_unfork(&["apply", "--progress=json", "--no-sync"]).arg(plan.path()));
