@@ -13,11 +13,14 @@ use pg_unfork::cluster::ReadAt;
 use pg_unfork::error::Result;
 use pg_unfork::format::wal::{Start, WalFormat, WalReader};
 use pg_unfork::format::{ControlFile, parse_history};
+use pg_unfork::listing;
 use pg_unfork::manifest::{self, Manifest};
 use pg_unfork::types::{Lsn, TimelineId};
+use serde_json::{Value, json};
 
 use crate::support::cluster::Cluster;
 use crate::support::for_each_major;
+use crate::support::offline::{Listing, signed};
 use crate::support::pair::Pair;
 use crate::support::scratch;
 use crate::support::servers::Major;
@@ -53,6 +56,9 @@ fn seeds(major: Major) {
     let document = stored("manifest", "plan", major);
     let plan = manifest::parse(&document).unwrap();
     assert!(manifest::validate(&plan).is_empty() && plan.actions.len() > 5);
+
+    let listing = listing::parse(&stored("listing", "source", major)).unwrap();
+    assert!(listing.entries.inventory.iter().any(|(path, _)| listing.entries.digests(&path).is_some()));
 }
 
 fn stored(target: &str, name: &str, major: Major) -> Vec<u8> {
@@ -79,6 +85,7 @@ fn write_seeds(major: Major, directory: &Path) {
     write("wal", "page", &[&[index, 0][..], &page].concat());
     let plan = Plan::of(&pair.target, Source::Directory(&pair.source), &[]);
     write("manifest", "plan", &small(&plan.document()));
+    write("listing", "source", &small_listing(Listing::of(Source::Directory(&pair.source)).json()));
 }
 
 /// How many operations there are on a page.
@@ -122,6 +129,19 @@ fn small(document: &[u8]) -> Vec<u8> {
     });
     plan.kept.truncate(3);
     manifest::to_json(&mut plan).unwrap()
+}
+
+/// A listing with what lies at the top of the data directory and a map of free space.
+fn small_listing(mut document: Value) -> Vec<u8> {
+    document["address"] = json!("/srv/source");
+    let mut maps = 0;
+    document["entries"].as_array_mut().unwrap().retain(|entry| {
+        let path = entry["path"].as_str().unwrap();
+        let is_map = path.starts_with("base/1/") && path.ends_with("_fsm");
+        maps += usize::from(is_map);
+        !path.contains('/') || path == "base/1" || (is_map && maps == 1)
+    });
+    listing::to_json(&mut listing::parse(&signed(&document)).unwrap()).unwrap()
 }
 
 /// A journal in memory.
