@@ -22,6 +22,7 @@ mod lost_source;
 mod offline;
 mod oracle;
 mod path_rules;
+mod pipeline;
 mod programs;
 mod refusals;
 mod scenarios;
