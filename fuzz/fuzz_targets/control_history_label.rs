@@ -1,21 +1,23 @@
-//! Control files (with a CRC that is right, or as they are), timeline histories, and the
-//! `backup_label` of any values.
+//! Control files and states of replication slots (with a CRC that is right, or as they are), timeline histories, and
+//! the `backup_label` of any values.
 //!
 //! Input: mode, major or timeline, then the file.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pg_unfork::format::{BackupLabel, CONTROL_FILE_SIZE, ControlFile, DbState, Major, parse_history};
+use pg_unfork::format::{BackupLabel, CONTROL_FILE_SIZE, ControlFile, DbState, Major, ReplicationSlot, parse_history};
 use pg_unfork::types::{Lsn, TimelineId, WalSegmentSize};
 
 fuzz_target!(|data: &[u8]| {
     let Some(([mode, number], rest)) = data.split_first_chunk() else { return };
     let major = Major::ALL[usize::from(*number) % Major::ALL.len()];
-    match mode % 4 {
+    match mode % 6 {
         0 => control_file(rest),
         1 => control_file(&with_crc(rest, major)),
         2 => history(rest, TimelineId::new(u32::from(*number))),
-        _ => backup_label(rest, major),
+        3 => backup_label(rest, major),
+        4 => drop(ReplicationSlot::parse(rest, major.facts())),
+        _ => slot_with_crc(rest, major),
     }
 });
 
@@ -30,6 +32,20 @@ fn with_crc(input: &[u8], major: Major) -> Vec<u8> {
     let crc = crc32c::crc32c(&bytes[..at]);
     bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
     bytes
+}
+
+/// The input as the state of a slot of `major` whose CRC is right: it is understood, whatever it says.
+fn slot_with_crc(input: &[u8], major: Major) {
+    let layout = major.facts().slot;
+    let mut bytes = input.to_vec();
+    bytes.resize(16 + layout.length as usize, 0);
+    bytes[..4].copy_from_slice(&0x0105_1CA1_u32.to_le_bytes());
+    bytes[8..12].copy_from_slice(&layout.version.to_le_bytes());
+    bytes[12..16].copy_from_slice(&layout.length.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[8..]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    let slot = ReplicationSlot::parse(&bytes, major.facts()).expect("a slot");
+    assert!(slot.name.chars().count() <= 64 && slot.plugin.is_some() == slot.database.is_some());
 }
 
 /// What parses can be asked and edited, and parses again.

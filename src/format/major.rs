@@ -89,7 +89,29 @@ pub struct MajorFacts {
     pub rewind_sets_time: bool,
     /// The control file's layout.
     pub control: ControlLayout,
+    /// The layout of replication slots.
+    pub slot: SlotLayout,
 }
+
+/// The state file of a replication slot; its fields before `confirmed_flush` lie where they lie in every known major.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotLayout {
+    /// `version`.
+    pub version: u32,
+    /// `length`: bytes after the header of 16.
+    pub length: u32,
+    /// `two_phase`, if there is one.
+    pub two_phase: Option<usize>,
+    /// The output plugin's name.
+    pub plugin: usize,
+    /// `synced`, if there is one; `failover` follows.
+    pub synced: Option<usize>,
+}
+
+const SLOT_13: SlotLayout = SlotLayout { version: 2, length: 168, two_phase: None, plugin: 120, synced: None };
+const SLOT_14: SlotLayout = SlotLayout { length: 184, two_phase: Some(128), plugin: 129, ..SLOT_13 };
+const SLOT_16: SlotLayout = SlotLayout { version: 3, ..SLOT_14 };
+const SLOT_17: SlotLayout = SlotLayout { version: 5, synced: Some(193), ..SLOT_16 };
 
 const CONTROL_1300: ControlLayout = ControlLayout {
     checkpoint_size: 88,
@@ -133,6 +155,7 @@ const V13: MajorFacts = MajorFacts {
     pads_lsn: false,
     rewind_sets_time: false,
     control: CONTROL_1300,
+    slot: SLOT_13,
 };
 
 const V14: MajorFacts = MajorFacts {
@@ -141,6 +164,7 @@ const V14: MajorFacts = MajorFacts {
     wal_magic: 0xD10D,
     toplevel_xid: true,
     transactions_flag_relation_files: true,
+    slot: SLOT_14,
     ..V13
 };
 
@@ -156,14 +180,20 @@ const V15: MajorFacts = MajorFacts {
     ..V14
 };
 
-const V16: MajorFacts =
-    MajorFacts { major: Major::V16, catalog_versions: 202_307_071..=202_307_071, wal_magic: 0xD113, ..V15 };
+const V16: MajorFacts = MajorFacts {
+    major: Major::V16,
+    catalog_versions: 202_307_071..=202_307_071,
+    wal_magic: 0xD113,
+    slot: SLOT_16,
+    ..V15
+};
 
 const V17: MajorFacts = MajorFacts {
     major: Major::V17,
     control_version: 1700,
     catalog_versions: 202_406_281..=202_406_281,
     wal_magic: 0xD116,
+    slot: SLOT_17,
     ..V16
 };
 

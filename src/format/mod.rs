@@ -12,6 +12,7 @@ mod history;
 pub mod major;
 mod page_checksum;
 mod postmaster_opts;
+mod replication_slot;
 mod settings;
 pub mod wal;
 
@@ -24,6 +25,7 @@ pub use history::{HistoryError, parse_history};
 pub use major::{ControlLayout, Major, MajorFacts};
 pub use page_checksum::page_checksum;
 pub use postmaster_opts::parse_postmaster_opts;
+pub use replication_slot::{ReplicationSlot, SlotError};
 pub use settings::{Setting, parse_settings};
 
 #[cfg(test)]
