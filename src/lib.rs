@@ -8,6 +8,7 @@
 //! types      positions, timelines, names, sizes
 //! format     PostgreSQL's files: bytes <-> values, one row of facts per major
 //! cluster    what a source and a target are: traits, inventory, path rules
+//! checks     facts -> what stands against it, what is lost, what to do; pure
 //! plan       facts -> decisions -> manifest; pure but for the reading it asks the traits for
 //! manifest   the contract: one JSON document, its digest, its schema, its validation
 //! listing    a source as a document, which takes its place in a plan
@@ -93,6 +94,9 @@
 //! Which settings the target will start with is known from the files that the plan's actions leave
 //! ([`cluster::SettingsInForce`]), and from the command line in its `postmaster.opts`. Where they lie elsewhere, as on Debian,
 //! nothing is taken for sure, and a check that needs them warns at most.
+//!
+//! What can only be asked of a plan that is made is checked last: `plan::target_checks` collects, by way of [`cluster::Site`]
+//! what an apply would meet, and [`checks`] judges. The apply asks the same again before its first write.
 //!
 //! # The manifest
 //!

@@ -21,7 +21,6 @@ mod kept;
 mod rewritten;
 mod roots;
 mod seal;
-mod space;
 mod stale;
 mod state;
 mod status;
@@ -34,8 +33,8 @@ use crate::cluster::{Durability, ReadAt, Source, Target, TargetStore, shared_dir
 use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::interrupt::Interrupt;
-use crate::manifest::{ActionKind, Manifest, Phase, Verdict, validate};
-use crate::plan::read_control_file;
+use crate::manifest::{Manifest, Phase, Verdict, validate};
+use crate::plan::{new_links, read_control_file};
 use crate::progress::{Progress, Stage};
 use crate::types::Lsn;
 
@@ -241,8 +240,8 @@ fn check_fresh(context: &mut ApplyContext<'_>, control: &ControlFile) -> Result<
         let configures = context.manifest.recovery.is_some();
         return if configures { stale::check_writable(context.manifest, context.store) } else { Ok(()) };
     }
-    check_links(context.manifest, context.store)?;
-    space::check_space(context.manifest, context.store, context.options.undo)?;
+    context.store.check_symlinks(&new_links(&context.manifest.actions))?;
+    stale::check_space(context.manifest, context.store, context.options.undo)?;
     preflight(context).map_err(nothing_written)
 }
 
@@ -351,14 +350,6 @@ fn preflight(context: &mut ApplyContext<'_>) -> Result<()> {
 /// Before the first write a plan that can never finish is only stale.
 fn nothing_written(error: Error) -> Error {
     if error.kind() == ErrorKind::DeadEnd { error.with_kind(ErrorKind::Stale) } else { error }
-}
-
-/// The locations of new tablespaces must be fit before anything is written.
-fn check_links(manifest: &Manifest, store: &dyn TargetStore) -> Result<()> {
-    let links = manifest.actions.iter().filter(|action| action.kind == ActionKind::CreateSymlink);
-    let links: Vec<_> =
-        links.filter_map(|action| Some((&action.path, action.after.as_ref()?.link.as_ref()?.as_bytes()))).collect();
-    store.check_symlinks(&links)
 }
 
 fn refuse_sealed(control: &ControlFile) -> Result<()> {

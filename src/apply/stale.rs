@@ -1,17 +1,15 @@
 //! Whether both sides are still as the plan saw them.
 
-use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 
 use super::differences::{Differences, first_of, fresh_plan};
-use super::state::control_path;
 use super::units::is_replayed;
-use crate::cluster::{FileEntry, FileKind, Request, STATE_DIRECTORY, Sink, Source, SourceKind, Target, TargetStore};
-use crate::error::{Context, Error, ErrorId, ErrorKind, Result};
+use crate::checks::Room;
+use crate::cluster::{FileEntry, FileKind, Request, Sink, Source, SourceKind, Target, TargetStore};
+use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::manifest::{Action, ActionKind, Manifest, PathState, Root};
-use crate::plan::{control_facts, read_control_file, read_history};
-use crate::types::ClusterPath;
+use crate::plan::{control_facts, obstacles, read_control_file, read_history, rooms};
 
 /// How the target has moved since the plan, which it must not at all.
 ///
@@ -90,14 +88,8 @@ fn kind_words(kind: SourceKind) -> &'static str {
 
 /// What the target's owner cannot change must show before the first write; all of it at once.
 pub(super) fn check_writable(manifest: &Manifest, store: &dyn TargetStore) -> Result<()> {
-    let mut obstacles = Vec::new();
-    let own = own_paths(manifest)?;
-    let changed = manifest.actions.iter().map(|action| (&action.path, action.kind == ActionKind::Patch));
-    for (path, in_place) in changed.chain(own.iter().map(|path| (path, false))) {
-        if let Some(obstacle) = store.obstacle(path, in_place)? {
-            obstacles.push(format!("{path}: {obstacle}"));
-        }
-    }
+    let obstacles: Vec<String> =
+        obstacles(manifest, store)?.into_iter().map(|(path, obstacle)| format!("{path}: {obstacle}")).collect();
     if obstacles.is_empty() {
         return Ok(());
     }
@@ -105,33 +97,18 @@ pub(super) fn check_writable(manifest: &Manifest, store: &dyn TargetStore) -> Re
         .hint("let the owner of the data directory own and write these, without chattr's attributes, and apply again"))
 }
 
-/// What an apply writes besides the paths of its actions: the last steps' files, and the state directories.
-fn own_paths(manifest: &Manifest) -> Result<Vec<ClusterPath>> {
-    let mut paths = vec![control_path()?];
-    let state = named(STATE_DIRECTORY)?;
-    let copied = manifest.actions.iter().filter(|action| action.kind == ActionKind::CopyFile);
-    let copied_to: BTreeSet<&[u8]> = copied.flat_map(|action| action.path.directories()).collect();
-    for root in manifest.target.roots.iter().map(|root| &root.path) {
-        if copied_to.contains(root.as_bytes()) {
-            paths.push(joined(root, STATE_DIRECTORY)?);
-        }
+/// Each file system has room for what the plan writes there; all that have not are named.
+pub(super) fn check_space(manifest: &Manifest, store: &dyn TargetStore, undo: bool) -> Result<()> {
+    let needed = |room: &Room| if undo { room.with_undo } else { room.without_undo };
+    let short = rooms(manifest, store)?.into_iter().filter(|room| needed(room) > room.free);
+    let short: Vec<String> = short
+        .map(|room| format!("{} has {} bytes free, the plan needs {}", room.shown, room.free, needed(&room)))
+        .collect();
+    if short.is_empty() {
+        return Ok(());
     }
-    paths.push(joined(&state, "state.json")?);
-    paths.push(state);
-    paths.push(named("backup_label")?);
-    if manifest.recovery.is_some() {
-        paths.push(named("postgresql.auto.conf")?);
-        paths.push(named("standby.signal")?);
-    }
-    Ok(paths)
-}
-
-fn named(path: &str) -> Result<ClusterPath> {
-    ClusterPath::new(path.as_bytes()).context(|| "no such name".to_owned())
-}
-
-fn joined(directory: &ClusterPath, name: &str) -> Result<ClusterPath> {
-    directory.join(name.as_bytes()).context(|| "no such name".to_owned())
+    Err(Error::precondition(format!("there is no room for the plan: {}", short.join("; ")))
+        .hint("make room on the file system, and apply again"))
 }
 
 /// Every file that will be fetched can be read now; WAL that replay needs is still there.

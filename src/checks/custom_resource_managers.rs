@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{check, finding, one_line};
+use super::{check, finding};
 use crate::manifest::{Check, CheckStatus};
+use crate::types::plain;
 
 /// The first number of an extension's resource manager; the last one is 255.
 const FIRST: u8 = 128;
@@ -42,7 +43,7 @@ pub fn custom_resource_managers(seen: CustomResourceManagers, loaded: Option<&BT
     let numbers = seen.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     let detail = format!("extensions wrote WAL of their own on the target: resource managers {numbers}");
     let line = |number: &u8| match loaded.map(|loaded| loaded.get(number)) {
-        Some(Some(name)) => format!("{number}: {}", one_line(name)),
+        Some(Some(name)) => format!("{number}: {}", plain(name)),
         Some(None) => format!("{number}: not loaded on the source"),
         None => number.to_string(),
     };

@@ -1,9 +1,9 @@
 //! How long a live source keeps the WAL that a rewind needs: between plan and apply lies an approval.
 
-use super::{finding, one_line};
+use super::finding;
 use crate::cluster::{ServerFacts, ServerSlot};
 use crate::manifest::{Check, CheckStatus};
-use crate::types::{Lsn, SegmentNumber, WalSegmentSize};
+use crate::types::{Lsn, SegmentNumber, WalSegmentSize, plain};
 
 /// What is needed of the source's WAL, and where the source is.
 #[derive(Clone, Copy, Debug)]
@@ -56,13 +56,12 @@ pub fn source_wal_retention(facts: &ServerFacts, needed: NeededWal) -> Check {
     }
     let mut evidence = vec![
         format!("needed from the source: WAL from {} on, {} by now", needed.from, mb(behind)),
-        one_line(&format!("wal_keep_size of the source: {}", shown(facts, "wal_keep_size"))),
+        plain(&format!("wal_keep_size of the source: {}", shown(facts, "wal_keep_size"))),
     ];
     evidence.extend(facts.slots.is_none().then(|| "replication slots of the source: not known".to_owned()));
     evidence.extend(slots.iter().filter(holds).map(|slot| said_of(slot, facts, idle)));
-    evidence.extend(
-        facts.settings.get("archive_mode").map(|mode| one_line(&format!("archive_mode of the source: {mode}"))),
-    );
+    evidence
+        .extend(facts.settings.get("archive_mode").map(|mode| plain(&format!("archive_mode of the source: {mode}"))));
     let detail = "nothing makes the source keep the WAL that is needed until the plan is applied".to_owned();
     let (remedy, commands) = how_to_keep(facts, needed, behind, enough);
     Check { commands, evidence, ..finding(id, CheckStatus::Warn, detail, Some(&remedy)) }
@@ -92,7 +91,7 @@ fn said_of(slot: &ServerSlot, facts: &ServerFacts, idle: bool) -> String {
     } else {
         format!("keeps it up to max_slot_wal_keep_size ({})", shown(facts, "max_slot_wal_keep_size"))
     };
-    one_line(&format!("replication slot {}: {why}", slot.name))
+    plain(&format!("replication slot {}: {why}", slot.name))
 }
 
 /// A new slot reserves WAL from the last checkpoint on. What is needed from before that only `wal_keep_size` keeps.

@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 
 use anstream::{AutoStream, ColorChoice};
 use pg_unfork::error::Error;
-use pg_unfork::report::{Layout, plain, plain_lines};
+use pg_unfork::report::Layout;
+use pg_unfork::types::{plain, plain_lines};
 use serde_json::{Value, json};
 
 use super::ExitCode;

@@ -11,8 +11,8 @@ use pg_unfork::error::{Context, Error, ErrorId, Result};
 use pg_unfork::io::conninfo::Environment;
 use pg_unfork::io::{DataDirectory, DirectoryStore, DocumentFile, Lock, LockKind, SyncMethod, interrupt_on_signals};
 use pg_unfork::manifest::{ActionKind, Manifest, shell_word};
-use pg_unfork::report::{bytes, count, plain_lines, why_kept};
-use pg_unfork::types::{ClusterPath, LinkText};
+use pg_unfork::report::{bytes, count, why_kept};
+use pg_unfork::types::{ClusterPath, LinkText, plain_lines};
 
 use serde::Serialize;
 

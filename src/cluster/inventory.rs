@@ -66,6 +66,29 @@ impl FileKind {
     }
 }
 
+/// What is neither file, directory nor symlink: no entry of a data directory, as pg_rewind sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpecialFile {
+    /// A block or character device.
+    Device,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+impl SpecialFile {
+    /// The kind in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Fifo => "named pipe",
+            Self::Socket => "socket",
+        }
+    }
+}
+
 /// One entry of a data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEntry {
@@ -121,6 +144,7 @@ const NO_MODE: u16 = u16::MAX;
 pub struct Listing {
     text: Vec<u8>,
     slots: Vec<Slot>,
+    special: Vec<(ClusterPath, SpecialFile)>,
 }
 
 impl Listing {
@@ -166,8 +190,14 @@ impl Listing {
         });
     }
 
+    /// Notes something that is no entry.
+    pub fn note(&mut self, path: ClusterPath, kind: SpecialFile) {
+        self.special.push((path, kind));
+    }
+
     /// Adds all of another listing.
     pub fn append(&mut self, other: Self) {
+        self.special.extend(other.special);
         let base = self.text.len();
         self.text.extend_from_slice(&other.text);
         self.slots.extend(other.slots.into_iter().map(|slot| Slot { start: base + slot.start, ..slot }));
@@ -183,6 +213,7 @@ impl Listing {
         self.slots.dedup_by(|a, b| path_of(text, a) == path_of(text, b));
         self.slots.reverse();
         self.slots.shrink_to_fit();
+        self.special.sort_by(|(a, _), (b, _)| a.cmp(b));
         Inventory(self)
     }
 
@@ -224,10 +255,26 @@ impl Inventory {
         self.find(path.as_bytes()).map(|slot| self.0.entry(slot))
     }
 
+    /// What was seen beside the entries, in order of path: only where this machine's file system was asked.
+    #[must_use]
+    pub fn special(&self) -> &[(ClusterPath, SpecialFile)] {
+        &self.0.special
+    }
+
     /// All entries, in order.
     pub fn iter(&self) -> impl Iterator<Item = (ClusterPath, FileEntry)> {
-        let Listing { text, slots } = &self.0;
+        let Listing { text, slots, .. } = &self.0;
         slots.iter().map(|slot| (ClusterPath::of_known(path_of(text, slot)), self.0.entry(slot)))
+    }
+
+    /// The symlinks and their texts, in order.
+    pub fn links(&self) -> impl Iterator<Item = (ClusterPath, Vec<u8>)> {
+        let Listing { text, slots, .. } = &self.0;
+        let links = slots.iter().filter(|slot| matches!(slot.kind, SlotKind::Symlink));
+        links.filter_map(|slot| match self.0.entry(slot).kind {
+            FileKind::Symlink { text: link } => Some((ClusterPath::of_known(path_of(text, slot)), link)),
+            FileKind::Directory | FileKind::File { .. } => None,
+        })
     }
 
     /// Changed by `additions`, which replace what is at their paths.
@@ -239,7 +286,7 @@ impl Inventory {
     }
 
     fn find(&self, path: &[u8]) -> Option<&Slot> {
-        let Listing { text, slots } = &self.0;
+        let Listing { text, slots, .. } = &self.0;
         slots.binary_search_by(|slot| path_of(text, slot).cmp(path)).ok().and_then(|place| slots.get(place))
     }
 }

@@ -9,6 +9,7 @@ pub mod rules;
 mod server_facts;
 mod settings;
 mod settings_in_force;
+mod site;
 mod target;
 
 use std::os::fd::BorrowedFd;
@@ -17,11 +18,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use compare::{Comparison, DifferingBlocks, Hashing, Holds, Likeness, LocalFiles, PieceDigests};
-pub use inventory::{FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, Listing, both, contradiction};
+pub use inventory::{
+    FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, Listing, SpecialFile, both, contradiction,
+};
 pub use server_facts::{ServerFacts, ServerSlot, TornPages, torn_pages};
 pub use settings::{ReadFile, Settings};
 pub use settings_in_force::{InForce, SettingsInForce};
-pub use target::{Durability, FileSystem, Log, NewFile, Owner, PatchFile, ReadAt, Syncing, TargetStore};
+pub use site::{FileSystem, Site};
+pub use target::{Durability, Log, NewFile, Owner, PatchFile, ReadAt, Syncing, TargetStore};
 
 use crate::error::Result;
 use crate::format::Major;
@@ -88,6 +92,12 @@ pub trait Target: ClusterReader + WalFiles + LocalFiles {
 
     /// Which directories of the file system it consists of.
     fn directories(&self) -> Vec<DirectoryId>;
+
+    /// What an apply would meet there.
+    ///
+    /// # Errors
+    /// When a directory that it consists of cannot be opened.
+    fn site(&self) -> Result<Box<dyn Site>>;
 }
 
 /// A directory of a file system, whatever path leads to it.

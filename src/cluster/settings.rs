@@ -30,9 +30,10 @@ impl Settings {
         self.values.get(name).map(String::as_str)
     }
 
-    /// Settings with these values, of no file.
-    #[must_use]
-    pub fn of(values: BTreeMap<String, String>) -> Self {
+    /// What one file of settings gives.
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Self {
+        let values = parse_settings(text.as_bytes()).into_iter().map(|setting| (setting.name, setting.value)).collect();
         Self { values, ..Self::default() }
     }
 

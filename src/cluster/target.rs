@@ -5,7 +5,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::{FileEntry, FileTime};
+use super::{FileEntry, FileTime, Site};
 use crate::error::Result;
 use crate::types::{ClusterPath, LinkText};
 
@@ -18,20 +18,9 @@ pub struct Owner {
     pub file_mode: u32,
 }
 
-/// A file system that holds a part of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileSystem {
-    /// Its device number.
-    pub device: u64,
-    /// Bytes that this user may still write there.
-    pub free: u64,
-    /// A directory on it, for people.
-    pub shown: String,
-}
-
 /// The data directory to change. Paths never leave it: no symlink is followed but those at
 /// `pg_wal` and in `pg_tblspc` that the target had when it was opened.
-pub trait TargetStore {
+pub trait TargetStore: Site {
     /// The modes of what is made.
     fn owner(&self) -> Owner;
 
@@ -41,33 +30,12 @@ pub trait TargetStore {
     /// When that cannot be found out.
     fn entry(&self, path: &ClusterPath) -> Result<Option<FileEntry>>;
 
-    /// What would keep this process from changing what is at `path`, in place or by replacing or
-    /// removing it; none where nothing would, or where its directory is not there yet.
-    ///
-    /// # Errors
-    /// When that cannot be found out.
-    fn obstacle(&self, path: &ClusterPath, in_place: bool) -> Result<Option<&'static str>>;
-
-    /// The file system that `path` is on, or would be; `new_link` is the planned link, and its
-    /// text, that it lies beneath, where it lies beneath one.
-    ///
-    /// # Errors
-    /// When the system does not tell.
-    fn file_system(&self, path: &ClusterPath, new_link: Option<(&ClusterPath, &LinkText)>) -> Result<FileSystem>;
-
     /// Makes a directory; one that is there already is fine. `mode` is that of new directories
     /// unless said.
     ///
     /// # Errors
     /// When it cannot be made, or something else is there.
     fn create_directory(&mut self, path: &ClusterPath, mode: Option<u32>) -> Result<()>;
-
-    /// Whether [`TargetStore::create_symlink`] would make all of these links: a tablespace's location
-    /// must exist, be ours, be empty and lie outside of the cluster and of the others.
-    ///
-    /// # Errors
-    /// When it would not.
-    fn check_symlinks(&self, links: &[(&ClusterPath, &[u8])]) -> Result<()>;
 
     /// Makes a symlink; the same link being there already is fine.
     ///
@@ -170,9 +138,6 @@ pub trait TargetStore {
     /// The paths that lead to the roots of the cluster: none for the data directory itself, and the
     /// links that are followed.
     fn roots(&self) -> Vec<Option<ClusterPath>>;
-
-    /// The root that `path` lies beneath, by its link; none for the data directory.
-    fn root_link(&self, path: &ClusterPath) -> Option<ClusterPath>;
 
     /// Drops everything that is kept, and all drafts, and the state directories of other roots with
     /// them.

@@ -8,14 +8,18 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
+use rustix::io::Errno;
+
 use super::advice::{LookAhead, sequential};
 use super::compare::compare;
+use super::durable::SyncMethod;
 use super::hash::hash;
 use super::postmaster::running_postmaster;
+use super::target_store::DirectoryStore;
 use super::walk;
 use crate::cluster::{
     ClusterReader, Comparison, DirectoryId, FileEntry, Hashing, Inventory, Likeness, Listing, LocalFiles, PieceDigests,
-    Position, ReadAt, Request, SMALL_FILE_LIMIT, Sink, Source, SourceKind, Target, WalFile, WalFiles,
+    Position, ReadAt, Request, SMALL_FILE_LIMIT, Sink, Site, Source, SourceKind, Target, WalFile, WalFiles,
 };
 use crate::error::{Context, Error, ErrorId, ErrorKind, Result};
 use crate::format::Major;
@@ -133,6 +137,9 @@ pub(super) fn unusable(what: &str, path: &Path, error: io::Error) -> Error {
         io::ErrorKind::PermissionDenied => failure
             .with_kind(ErrorKind::Precondition)
             .hint("let the owner of the data directory read everything that is in it"),
+        _ if Errno::from_io_error(&error) == Some(Errno::LOOP) => failure
+            .with_kind(ErrorKind::Precondition)
+            .hint("it is a symlink that leads back to itself, or through too many others: make it lead to what belongs there, or remove it"),
         io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => failure
             .with_kind(ErrorKind::Precondition)
             .hint("move away what does not belong there, and put back what does"),
@@ -224,6 +231,10 @@ impl Target for DataDirectory {
 
     fn directories(&self) -> Vec<DirectoryId> {
         self.ids()
+    }
+
+    fn site(&self) -> Result<Box<dyn Site>> {
+        Ok(Box::new(DirectoryStore::open(&self.path, &self.roots, SyncMethod::None)?))
     }
 }
 

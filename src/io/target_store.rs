@@ -20,7 +20,7 @@ use super::place::{Place, entry_of, io_error, make_directory, open_directory};
 use crate::cluster::rules::is_tablespace_link;
 use crate::cluster::{
     FileEntry, FileKind, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, ReadAt, SMALL_FILE_LIMIT,
-    STATE_DIRECTORY, STATE_FILES, Syncing, TargetStore,
+    STATE_DIRECTORY, STATE_FILES, Site, Syncing, TargetStore,
 };
 use crate::error::{Context, Error, Result};
 use crate::interrupt::Interrupt;
@@ -246,20 +246,7 @@ fn sync_way_to(root: &Arc<OwnedFd>, directory: &Path) -> OsResult<()> {
     fs::fsync(&**root)
 }
 
-impl TargetStore for DirectoryStore {
-    fn owner(&self) -> Owner {
-        self.owner
-    }
-
-    fn entry(&self, path: &ClusterPath) -> Result<Option<FileEntry>> {
-        let fail = |error| io_error("look at", path, error);
-        let place = self.place(path);
-        let Some(status) = place.status().map_err(fail)? else { return Ok(None) };
-        let is_link = FileType::from_raw_mode(status.st_mode) == FileType::Symlink;
-        let link = if is_link { Some(place.link_text().map_err(fail)?) } else { None };
-        Ok(entry_of(&status, link))
-    }
-
+impl Site for DirectoryStore {
     fn obstacle(&self, path: &ClusterPath, in_place: bool) -> Result<Option<&'static str>> {
         self.place(path).obstacle(in_place).map_err(|error| io_error("look at", path, error))
     }
@@ -284,14 +271,6 @@ impl TargetStore for DirectoryStore {
         Ok(FileSystem { device, free, shown: directory.display().to_string() })
     }
 
-    fn create_directory(&mut self, path: &ClusterPath, mode: Option<u32>) -> Result<()> {
-        let place = self.place(path);
-        make_directory(place.root.as_fd(), &place.rest, mode.unwrap_or(self.owner.directory_mode))
-            .map_err(|error| io_error("create directory", path, error))?;
-        self.changes.add(path, &place);
-        Ok(())
-    }
-
     fn check_symlinks(&self, links: &[(&ClusterPath, &[u8])]) -> Result<()> {
         let mut taken: Vec<(&ClusterPath, PathBuf)> = Vec::new();
         for &(path, text) in links.iter().filter(|(path, _)| is_tablespace_link(path)) {
@@ -308,6 +287,33 @@ impl TargetStore for DirectoryStore {
             }
             taken.push((path, real));
         }
+        Ok(())
+    }
+
+    fn root_link(&self, path: &ClusterPath) -> Option<ClusterPath> {
+        self.root_of(path).0.and_then(|link| ClusterPath::new(link).ok())
+    }
+}
+
+impl TargetStore for DirectoryStore {
+    fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    fn entry(&self, path: &ClusterPath) -> Result<Option<FileEntry>> {
+        let fail = |error| io_error("look at", path, error);
+        let place = self.place(path);
+        let Some(status) = place.status().map_err(fail)? else { return Ok(None) };
+        let is_link = FileType::from_raw_mode(status.st_mode) == FileType::Symlink;
+        let link = if is_link { Some(place.link_text().map_err(fail)?) } else { None };
+        Ok(entry_of(&status, link))
+    }
+
+    fn create_directory(&mut self, path: &ClusterPath, mode: Option<u32>) -> Result<()> {
+        let place = self.place(path);
+        make_directory(place.root.as_fd(), &place.rest, mode.unwrap_or(self.owner.directory_mode))
+            .map_err(|error| io_error("create directory", path, error))?;
+        self.changes.add(path, &place);
         Ok(())
     }
 
@@ -479,10 +485,6 @@ impl TargetStore for DirectoryStore {
     fn roots(&self) -> Vec<Option<ClusterPath>> {
         let links = self.roots.keys().map(|link| ClusterPath::new(link).ok());
         std::iter::once(None).chain(links).collect()
-    }
-
-    fn root_link(&self, path: &ClusterPath) -> Option<ClusterPath> {
-        self.root_of(path).0.and_then(|link| ClusterPath::new(link).ok())
     }
 
     fn drop_kept_at(&mut self, link: &ClusterPath, text: &LinkText, owner: &str) -> Result<()> {

@@ -20,7 +20,7 @@ use rustix::path::Arg;
 use super::data_directory::unusable;
 use super::place::{entry_of, open_directory};
 use crate::cluster::rules::{PathRule, rule_of};
-use crate::cluster::{FileEntry, FileKind, Listing};
+use crate::cluster::{FileEntry, FileKind, Listing, SpecialFile};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::types::ClusterPath;
@@ -208,6 +208,8 @@ impl Walk<'_> {
             if descends(&path, &entry.kind) {
                 self.add(Task::Directory(Some(path)));
             }
+        } else if let Some(kind) = special(directory.directory.as_fd(), name) {
+            found.note(path, kind);
         }
         Ok(())
     }
@@ -243,6 +245,17 @@ pub(super) fn look(
     let entry = entry_of(&status, Some(text));
     let is_wal = path.as_bytes() == b"pg_wal";
     Ok(entry.map(|entry| if is_wal { FileEntry { kind: FileKind::Directory, ..entry } } else { entry }))
+}
+
+/// What is at `name`, if that is neither file, directory nor symlink.
+fn special(directory: BorrowedFd<'_>, name: &CStr) -> Option<SpecialFile> {
+    let status = fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    match FileType::from_raw_mode(status.st_mode) {
+        FileType::Socket => Some(SpecialFile::Socket),
+        FileType::Fifo => Some(SpecialFile::Fifo),
+        FileType::BlockDevice | FileType::CharacterDevice => Some(SpecialFile::Device),
+        _ => None,
+    }
 }
 
 /// Directories, and the links in `pg_tblspc`.
@@ -343,6 +356,9 @@ mod tests {
             let found = walk(&root, threads, &Silent).unwrap().finish();
             let different = both(&found, &expected).find(|(_, ours, theirs)| ours != theirs);
             assert_eq!(different, None, "{threads} threads");
+            // The last one by way of a tablespace that leads to the data directory itself.
+            let sockets: Vec<String> = found.special().iter().map(|(path, kind)| format!("{path} {kind:?}")).collect();
+            assert_eq!(sockets, [".s.PGSQL.1 Socket", "pg_tblspc/16402/.s.PGSQL.1 Socket"]);
         }
     }
 

@@ -19,8 +19,8 @@ pub fn validate(manifest: &Manifest) -> Vec<String> {
     }
     if manifest.verdict == Verdict::Rewind {
         check_rewind(manifest, &mut problems);
-    } else if !manifest.actions.is_empty() {
-        problems.push("it has actions although its verdict is not to rewind".to_owned());
+    } else if manifest.verdict == Verdict::NotNeeded && !manifest.actions.is_empty() {
+        problems.push("it has actions although no rewind is needed".to_owned());
     }
     if manifest.applyable == (manifest.verdict == Verdict::Impossible) {
         problems.push("its verdict contradicts whether it can be applied".to_owned());

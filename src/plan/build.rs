@@ -32,6 +32,7 @@ use super::path_rules::{Covered, PathRules, RulesAtWork};
 use super::read_wal::{Extent, read_wal};
 use super::same_timeline::{Found, OneTimeline};
 use super::scan::WalScan;
+use super::target_checks::{Sides, check_standing, check_target};
 use super::wal_files::{SourceWal, WalNeeds};
 
 /// More WAL segments than any source has between its redo position and its end.
@@ -125,6 +126,14 @@ fn failed_check(error: &Error) -> Check {
     }
     let remedy = (!error.hints().is_empty()).then(|| error.hints().join("; "));
     finding("rewind_is_possible", CheckStatus::Fail, detail, remedy.as_deref())
+}
+
+/// Adds checks of a plan that is made; one that failed makes it inapplicable.
+fn add_checks(manifest: &mut Manifest, checks: Vec<Check>) {
+    manifest.checks.extend(checks);
+    if manifest.checks.iter().any(|check| check.status == CheckStatus::Fail) {
+        (manifest.applyable, manifest.verdict) = (false, Verdict::Impossible);
+    }
 }
 
 /// A plan in the making.
@@ -275,6 +284,7 @@ impl<'a> Planner<'a> {
         manifest.divergence = Some(ForkPoint { lsn: divergence.lsn, timeline: divergence.timeline });
         manifest.source.wal_end = Some(source_end);
         manifest.wal = Some(wal_plan);
+        self.check_plan(&mut manifest, &target_files, &source_files)?;
         let problems = validate(&manifest);
         if problems.is_empty() {
             return Ok(manifest);
@@ -307,6 +317,20 @@ impl<'a> Planner<'a> {
         let ours = Settings::read(self.target, target);
         let directory = self.target.directory();
         RulesAtWork::new(&self.options.rules, &[(&ours, Some(directory.as_bytes())), (&theirs, None)])
+    }
+
+    /// What can only be checked once the actions are known.
+    fn check_plan(&mut self, manifest: &mut Manifest, target: &Inventory, source: &Inventory) -> Result<()> {
+        let mut sides = Sides {
+            target: &mut *self.target,
+            source: &mut *self.source,
+            target_files: target,
+            source_files: source,
+            facts: self.target_facts.control.facts(),
+        };
+        let found = check_target(manifest, &mut sides)?;
+        add_checks(manifest, found);
+        Ok(())
     }
 
     fn relation_paths(&self) -> RelFilePaths {
@@ -457,7 +481,10 @@ impl<'a> Planner<'a> {
     }
 
     fn not_needed(&mut self, target_end: Option<Lsn>) -> Result<Manifest> {
-        self.manifest(Verdict::NotNeeded, target_end)
+        let mut manifest = self.manifest(Verdict::NotNeeded, target_end)?;
+        let found = check_standing(&manifest, self.target)?;
+        add_checks(&mut manifest, found);
+        Ok(manifest)
     }
 
     fn impossible(&mut self) -> Result<Manifest> {

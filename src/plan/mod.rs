@@ -4,7 +4,8 @@
 //! was collected; `scan` drives the WAL reader over the target's segments, `parallel_scan` several readers;
 //! `read_wal` does so with visitors (`changed_blocks`, `crate::discard`); `same_timeline` does not take equal histories for an answer;
 //! `equal_files` takes out what need not be copied, `provable` says for which files of a source that question can arise;
-//! `estimate` says how long it takes; `build` puts the manifest together.
+//! `estimate` says how long it takes; `build` puts the manifest together. `preflight` and `space` tell what would keep an
+//! apply from it, for the apply itself, too; `checking` and `target_checks` ask what is checked.
 //!
 //! # A live source's files that are equal
 //!
@@ -41,11 +42,14 @@ mod facts;
 mod new_tablespaces;
 mod parallel_scan;
 mod path_rules;
+mod preflight;
 mod provable;
 mod read_wal;
 mod same_timeline;
 mod scan;
 mod settings_after;
+mod space;
+mod target_checks;
 mod wal_files;
 
 pub use build::{MOST_SEGMENTS, PlanOptions, end_of_source, make_plan};
@@ -56,6 +60,8 @@ pub use divergence::{Divergence, common_ancestor};
 pub use facts::{Cluster, control_facts, read_control_file, read_history};
 pub use parallel_scan::Visitor;
 pub use path_rules::{ConfigPolicy, PathRules};
+pub use preflight::{new_links, obstacles};
 pub use provable::ProvableSource;
 pub use scan::{ScanEnd, WalScan};
+pub use space::rooms;
 pub use wal_files::{SourceWal, WalDecision, WalNeeds};

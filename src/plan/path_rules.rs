@@ -367,8 +367,8 @@ mod tests {
     #[test]
     fn logs_are_left_alone_where_they_are() {
         let set = |text: &str, directory: Option<&str>| {
-            let values = [("log_directory".to_owned(), text.to_owned())].into();
-            log_directory(&Settings::of(values), directory.map(str::as_bytes)).map(String::from)
+            let settings = Settings::of(&format!("log_directory = '{text}'"));
+            log_directory(&settings, directory.map(str::as_bytes)).map(String::from)
         };
         let cases = [
             ("log", None, Some("log")),

@@ -1,6 +1,6 @@
 //! What a report consists of, whoever shows it. Made once from a manifest; its lists are bounded.
 
-use super::escape::plain;
+use crate::types::plain;
 
 /// The most entries of one list that a report holds; it counts the others.
 pub(super) const LONGEST: usize = 200;

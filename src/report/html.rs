@@ -2,8 +2,9 @@
 
 use super::content::{Finding, Lines, Part, Report, Span, Table, Text, Tone};
 use super::sections::{Naming, report};
-use super::{count, number, plain};
+use super::{count, number};
 use crate::manifest::Manifest;
+use crate::types::plain;
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}\

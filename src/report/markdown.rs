@@ -5,9 +5,9 @@
 
 use super::content::{Finding, Lines, Part, Report, Section, Span, Table, Text, Tone};
 use super::count;
-use super::plain;
 use super::sections::{Naming, report};
 use crate::manifest::Manifest;
+use crate::types::plain;
 
 /// The most bytes of such a document. Forges take 65,536 characters.
 pub const MARKDOWN_LIMIT: usize = 65_000;

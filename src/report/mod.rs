@@ -5,7 +5,6 @@
 
 mod changes;
 mod content;
-mod escape;
 mod html;
 mod markdown;
 mod sections;
@@ -13,7 +12,6 @@ mod text;
 mod units;
 
 pub use changes::{changes, other_pair};
-pub use escape::{plain, plain_lines};
 pub use html::html;
 pub use markdown::{MARKDOWN_LIMIT, markdown};
 pub use sections::why_kept;

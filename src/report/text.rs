@@ -75,7 +75,7 @@ impl Page {
             Part::Row { label, text, tone } => self.row(label, &text.text(), INDENT, style(*tone)),
             Part::Command { label, command } => {
                 self.label(label);
-                self.line(&[(&super::plain(command), Style::new().bold())]);
+                self.line(&[(&crate::types::plain(command), Style::new().bold())]);
             }
             Part::Finding(finding) => self.finding(finding),
             Part::Table(table) if table.brief => self.table(table),

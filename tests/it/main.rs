@@ -29,5 +29,6 @@ mod scenarios;
 mod schema;
 mod source_checks;
 mod support;
+mod target_side;
 mod tidy;
 mod wal_decoding;

@@ -16,7 +16,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("checks", &["types", "error", "format", "cluster", "manifest"]),
     ("discard", &["types", "error", "format", "cluster", "manifest"]),
     ("plan", &["types", "error", "progress", "format", "cluster", "manifest", "checks", "discard"]),
-    ("apply", &["types", "error", "interrupt", "progress", "format", "cluster", "manifest", "plan"]),
+    ("apply", &["types", "error", "interrupt", "progress", "format", "cluster", "manifest", "checks", "plan"]),
     ("listing", &["types", "error", "progress", "format", "cluster", "manifest", "plan"]),
     ("report", &["types", "cluster", "manifest"]),
     ("io", &["types", "error", "interrupt", "progress", "format", "cluster"]),

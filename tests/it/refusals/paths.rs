@@ -33,14 +33,13 @@ fn paths_of(plan: &Plan, kind: &str) -> Vec<String> {
 #[test]
 fn unwritable_files_and_directories() {
     let pair = Pair::shared(Major(15)).copy();
-    let patched = paths_of(&Plan::of(&pair.target, Source::Directory(&pair.source), &[]), "patch");
+    let plan = Plan::of(&pair.target, Source::Directory(&pair.source), &[]);
+    let patched = paths_of(&plan, "patch");
     let (files, rest) = patched.split_at(2);
     let directory = |path: &String| path.rsplit_once('/').unwrap().0.to_owned();
     let locked = rest.iter().map(directory).find(|parent| files.iter().all(|file| directory(file) != *parent));
     let locked = locked.expect("patched files in another directory");
     files.iter().for_each(|file| set_mode(&pair.target.path(file), 0o400));
-    // A plan remembers modes only of what it was made with.
-    let plan = Plan::of(&pair.target, Source::Directory(&pair.source), &[]);
     set_mode(&pair.target.path(&locked), 0o500);
     let before = Untouched::of(&pair);
     // Capabilities may let these tests write what the mode forbids.
@@ -50,6 +49,11 @@ fn unwritable_files_and_directories() {
         let texts =
             ["the target cannot be changed", &first, &second, &format!("{locked}/"), "its directory is not writable"];
         assert_refused(&plan.apply(&[]), 4, &texts);
+        let (refused, outcome) = Plan::make(&pair.target, Source::Directory(&pair.source), &[]);
+        assert_refused(&outcome, 4, &["FAILED: writable", "the target cannot be changed"]);
+        let checks = refused.json()["checks"].as_array().unwrap().clone();
+        let evidence = checks.iter().find(|check| check["id"] == "writable").unwrap()["evidence"].to_string();
+        assert!([&first, &second, &format!("{locked}/")].iter().all(|text| evidence.contains(*text)), "{evidence}");
     }
     before.check();
     set_mode(&pair.target.path(&locked), 0o700);
@@ -202,24 +206,39 @@ fn locations_of_new_tablespaces() {
     let location = pair.source.location("new");
     let away = pair.source.base().join("away");
     pair.source.checkpoint();
-    let plan = Plan::of(&pair.target, Source::Server(&pair.source, REWIND_USER), &["-R"]);
+    let live = || Plan::make(&pair.target, Source::Server(&pair.source, REWIND_USER), &["-R"]);
+    fs::rename(&location, &away).unwrap();
+    fs::create_dir(&location).unwrap();
+    let plan = live().0;
     let before = Tree::of(&pair.target);
     let shown = format!("tablespace location {}", location.display());
-    let hint = "create it as an empty directory owned by this user";
-    assert_refused(&plan.apply(&[]), 4, &[&shown, "is not empty", hint]);
-    fs::rename(&location, &away).unwrap();
-    assert_refused(&plan.apply(&[]), 4, &[&shown, "cannot be opened", "No such file", hint]);
+    let refuse = |texts: &[&str]| {
+        let hint = "create it as an empty directory owned by this user";
+        assert_refused(&plan.apply(&[]), 4, &[&[&shown, hint], texts].concat());
+    };
+    fs::write(location.join("x"), "x").unwrap();
+    refuse(&["is not empty"]);
+    assert_refused(&live().1, 4, &["FAILED: tablespaces", &shown, "is not empty"]);
+    fs::remove_dir_all(&location).unwrap();
+    refuse(&["cannot be opened", "No such file"]);
     fs::write(&location, "x").unwrap();
-    assert_refused(&plan.apply(&[]), 4, &[&shown, "cannot be opened", "Not a directory", hint]);
+    refuse(&["cannot be opened", "Not a directory"]);
+    fs::remove_file(&location).unwrap();
+    symlink(&location, &location).unwrap();
+    refuse(&["cannot be opened", "symbolic links"]);
     fs::remove_file(&location).unwrap();
     symlink(pair.target.path("base"), &location).unwrap();
-    assert_refused(&plan.apply(&[]), 4, &[&shown, hint]);
+    refuse(&[]);
     fs::remove_file(&location).unwrap();
     assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
     fs::rename(&away, &location).unwrap();
     pair.source.stop(Stop::Fast);
-    let stopped = Plan::of(&pair.target, Source::Directory(&pair.source), &[]);
-    assert_refused(&stopped.apply(&[]), 4, &[&shown, "is not empty", hint]);
+    let (stopped, outcome) = Plan::make(&pair.target, Source::Directory(&pair.source), &[]);
+    assert_refused(&outcome, 4, &[&shown, "is not empty"]);
+    let document = stopped.json();
+    assert_eq!((&document["verdict"], &document["applyable"]), (&Value::from("impossible"), &Value::from(false)));
+    assert!(document["actions"].as_array().unwrap().len() > 1, "what it would do is said all the same");
+    assert_refused(&stopped.apply(&[]), 4, &["cannot be applied"]);
     assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
 }
 

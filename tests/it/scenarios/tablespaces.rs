@@ -173,19 +173,24 @@ fn occupied_locations(major: Major, from: From) {
     let location = source.location("comes");
     let content = || fs::read_dir(&location).unwrap().count();
     assert_eq!(content(), 1);
-    let plan = Plan::of(target, pair.source(from), Pair::arguments(from));
-    assert_refused(target, 4, &[location.to_str().unwrap(), "is not empty", "hint"], || plan.apply(&[]));
+    let plan = || Plan::make(target, pair.source(from), Pair::arguments(from)).1;
+    assert_refused(target, 4, &[location.to_str().unwrap(), "is not empty", "remedy"], plan);
     assert_eq!(content(), 1);
     symlink("../linked", source.path(".DS_Store")).unwrap();
     set_link(source, &link, Path::new(if from == From::Live { WAY } else { "../../linked" }).join("comes"));
-    let plan = Plan::of(target, pair.source(from), Pair::arguments(from));
-    let apply = || Outcome::of(pg_unfork(&["apply"]).arg(plan.path()).current_dir(target.data()));
     symlink("../linked", target.path(".DS_Store")).unwrap();
-    assert_refused(target, 4, &["comes", "cannot be opened"], apply);
-    fs::create_dir(target.path("base/inside")).unwrap();
+    assert_refused(target, 4, &["FAILED: tablespaces", "comes", "cannot be opened"], plan);
     fs::create_dir(target.base().join("linked")).unwrap();
+    fs::create_dir(target.base().join("linked/comes")).unwrap();
+    let usable = Plan::of(target, pair.source(from), Pair::arguments(from));
+    fs::remove_dir(target.base().join("linked/comes")).unwrap();
+    fs::create_dir(target.path("base/inside")).unwrap();
     symlink(target.path("base/inside"), target.base().join("linked/comes")).unwrap();
-    assert_refused(target, 4, &["comes", "lies inside this cluster"], apply);
+    let words = ["comes", "lies inside this cluster"];
+    assert_refused(target, 4, &words, plan);
+    assert_refused(target, 4, &words, || {
+        Outcome::of(pg_unfork(&["apply"]).arg(usable.path()).current_dir(target.data()))
+    });
 }
 
 /// Links of both sides lead to one directory.
@@ -220,10 +225,17 @@ fn one_location_twice(major: Major, from: From) {
     for (link, name) in &links {
         set_link(source, link, way.join(name));
     }
-    let plan = Plan::of(target, pair.source(from), Pair::arguments(from));
-    let apply = || Outcome::of(pg_unfork(&["apply"]).arg(plan.path()).current_dir(target.data()));
     let words = [links[0].0.as_str(), links[1].0.as_str(), "linked/one", "another tablespace"];
-    assert_refused(target, 4, &words, apply);
+    assert_refused(target, 4, &words, || Plan::make(target, pair.source(from), Pair::arguments(from)).1);
+    let second = target.base().join("linked/two");
+    fs::remove_file(&second).unwrap();
+    fs::create_dir(&second).unwrap();
+    let usable = Plan::of(target, pair.source(from), Pair::arguments(from));
+    fs::remove_dir(&second).unwrap();
+    symlink(target.location("one"), &second).unwrap();
+    assert_refused(target, 4, &words, || {
+        Outcome::of(pg_unfork(&["apply"]).arg(usable.path()).current_dir(target.data()))
+    });
 }
 
 /// Links of tablespaces whose texts are relative, as people make them who move whole clusters about. Stock

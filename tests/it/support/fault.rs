@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use pg_unfork::cluster::{
     ClusterReader, Comparison, DirectoryId, Durability, FileEntry, FileSystem, FileTime, Inventory, Likeness,
-    LocalFiles, Log, NewFile, Owner, PatchFile, Position, ReadAt, Request, Sink, Source, SourceKind, Syncing,
+    LocalFiles, Log, NewFile, Owner, PatchFile, Position, ReadAt, Request, Sink, Site, Source, SourceKind, Syncing,
     TargetStore,
 };
 use pg_unfork::error::{Error, Result};
@@ -194,6 +194,21 @@ struct Trapped<T: ?Sized> {
     trap: Trap,
 }
 
+impl<S: TargetStore> Site for TrappedStore<S> {
+    fn obstacle(&self, path: &ClusterPath, in_place: bool) -> Result<Option<&'static str>> {
+        self.inner.obstacle(path, in_place)
+    }
+    fn file_system(&self, path: &ClusterPath, link: Option<(&ClusterPath, &LinkText)>) -> Result<FileSystem> {
+        self.inner.file_system(path, link)
+    }
+    fn check_symlinks(&self, links: &[(&ClusterPath, &[u8])]) -> Result<()> {
+        self.inner.check_symlinks(links)
+    }
+    fn root_link(&self, path: &ClusterPath) -> Option<ClusterPath> {
+        self.inner.root_link(path)
+    }
+}
+
 impl<S: TargetStore> TargetStore for TrappedStore<S> {
     fn owner(&self) -> Owner {
         self.inner.owner()
@@ -201,18 +216,9 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
     fn entry(&self, path: &ClusterPath) -> Result<Option<FileEntry>> {
         self.inner.entry(path)
     }
-    fn obstacle(&self, path: &ClusterPath, in_place: bool) -> Result<Option<&'static str>> {
-        self.inner.obstacle(path, in_place)
-    }
-    fn file_system(&self, path: &ClusterPath, link: Option<(&ClusterPath, &LinkText)>) -> Result<FileSystem> {
-        self.inner.file_system(path, link)
-    }
     fn create_directory(&mut self, path: &ClusterPath, mode: Option<u32>) -> Result<()> {
         self.trap.whole()?;
         self.inner.create_directory(path, mode)
-    }
-    fn check_symlinks(&self, links: &[(&ClusterPath, &[u8])]) -> Result<()> {
-        self.inner.check_symlinks(links)
     }
     fn create_symlink(&mut self, path: &ClusterPath, text: &[u8]) -> Result<()> {
         self.trap.whole()?;
@@ -277,9 +283,6 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
     }
     fn roots(&self) -> Vec<Option<ClusterPath>> {
         self.inner.roots()
-    }
-    fn root_link(&self, path: &ClusterPath) -> Option<ClusterPath> {
-        self.inner.root_link(path)
     }
     fn drop_kept(&mut self) -> Result<()> {
         self.trap.whole()?;

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use pg_unfork::cluster::{
-    Durability, FileEntry, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, ReadAt, Syncing, TargetStore,
+    Durability, FileEntry, FileSystem, FileTime, Log, NewFile, Owner, PatchFile, ReadAt, Site, Syncing, TargetStore,
 };
 use pg_unfork::error::{Error, Result};
 use pg_unfork::io::DirectoryStore;
@@ -229,6 +229,21 @@ fn lost(error: std::io::Error) -> Error {
     Error::failure("cannot write the disk's log").because(error)
 }
 
+impl Site for PowerStore {
+    fn obstacle(&self, path: &ClusterPath, in_place: bool) -> Result<Option<&'static str>> {
+        self.live.obstacle(path, in_place)
+    }
+    fn file_system(&self, path: &ClusterPath, link: Option<(&ClusterPath, &LinkText)>) -> Result<FileSystem> {
+        self.live.file_system(path, link)
+    }
+    fn check_symlinks(&self, links: &[(&ClusterPath, &[u8])]) -> Result<()> {
+        self.live.check_symlinks(links)
+    }
+    fn root_link(&self, path: &ClusterPath) -> Option<ClusterPath> {
+        self.live.root_link(path)
+    }
+}
+
 impl TargetStore for PowerStore {
     fn owner(&self) -> Owner {
         self.live.owner()
@@ -236,19 +251,10 @@ impl TargetStore for PowerStore {
     fn entry(&self, path: &ClusterPath) -> Result<Option<FileEntry>> {
         self.live.entry(path)
     }
-    fn obstacle(&self, path: &ClusterPath, in_place: bool) -> Result<Option<&'static str>> {
-        self.live.obstacle(path, in_place)
-    }
-    fn file_system(&self, path: &ClusterPath, link: Option<(&ClusterPath, &LinkText)>) -> Result<FileSystem> {
-        self.live.file_system(path, link)
-    }
     fn create_directory(&mut self, path: &ClusterPath, mode: Option<u32>) -> Result<()> {
         self.machine.borrow().check()?;
         self.pend(Change::Directory(path.clone(), mode));
         self.live.create_directory(path, mode)
-    }
-    fn check_symlinks(&self, links: &[(&ClusterPath, &[u8])]) -> Result<()> {
-        self.live.check_symlinks(links)
     }
     fn create_symlink(&mut self, path: &ClusterPath, text: &[u8]) -> Result<()> {
         self.machine.borrow().check()?;
@@ -321,9 +327,6 @@ impl TargetStore for PowerStore {
     }
     fn roots(&self) -> Vec<Option<ClusterPath>> {
         self.live.roots()
-    }
-    fn root_link(&self, path: &ClusterPath) -> Option<ClusterPath> {
-        self.live.root_link(path)
     }
     fn drop_kept(&mut self) -> Result<()> {
         let mut machine = self.machine.borrow_mut();

@@ -51,6 +51,8 @@ impl Plan {
         let plan = Self { directory: scratch::directory("plan") };
         let mut command = pg_unfork(&["plan", "-D"]);
         command.arg(target.data()).args(source).arg("-o").arg(plan.path());
+        // Links of tablespaces may lead by way of the working directory.
+        command.current_dir(target.data());
         if target.major().0 == 19 {
             command.arg("--allow-unreleased");
         }

@@ -1,12 +1,12 @@
-//! Whether there is room for what a plan adds, on each file system.
+//! How much room a plan needs on each file system.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::units::size;
-use crate::cluster::TargetStore;
-use crate::error::{Error, ErrorId, Result};
-use crate::manifest::{Action, ActionKind, Manifest};
+use crate::checks::Room;
+use crate::cluster::{FileSystem, Site};
+use crate::error::Result;
+use crate::manifest::{Action, ActionKind, Manifest, PathState};
 use crate::types::{ClusterPath, LinkText};
 
 /// Bytes for what no plan can know: the WAL that a live source writes meanwhile, directories, the
@@ -54,49 +54,52 @@ fn new_link(action: &Action) -> Option<(&ClusterPath, &LinkText)> {
     (action.kind == ActionKind::CreateSymlink).then_some((&action.path, text))
 }
 
+fn size(state: &Option<PathState>) -> u64 {
+    state.as_ref().and_then(|state| state.size).unwrap_or(0)
+}
+
 fn allocated(bytes: u64) -> u64 {
     bytes.checked_next_multiple_of(ALLOCATION).unwrap_or(u64::MAX)
 }
 
-/// Each file system has room for what the plan writes there; all that have not are named.
-pub(super) fn check_space(manifest: &Manifest, store: &dyn TargetStore, undo: bool) -> Result<()> {
+/// What the actions need on each file system where they write.
+///
+/// # Errors
+/// When the system does not tell of one.
+pub fn rooms(manifest: &Manifest, site: &dyn Site) -> Result<Vec<Room>> {
     let links: BTreeMap<&[u8], (&ClusterPath, &LinkText)> =
         manifest.actions.iter().filter_map(new_link).map(|link| (link.0.as_bytes(), link)).collect();
     let block_size = manifest.target.control_file.geometry.block_size;
     let (mut systems, mut needs) = (BTreeMap::new(), BTreeMap::new());
     for action in &manifest.actions {
         let new = action.path.directories().find_map(|link| links.get(link).copied());
-        let system = match systems.entry((new.map(|(link, _)| link), store.root_link(&action.path))) {
+        let system = match systems.entry((new.map(|(link, _)| link), site.root_link(&action.path))) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(unknown) => {
-                let system = store.file_system(&action.path, new)?;
+                let system = site.file_system(&action.path, new)?;
                 let device = *unknown.insert(system.device);
-                needs.entry(device).or_insert((system, Need::default()));
+                needs.entry(device).or_insert((system, Need::default(), Need::default()));
                 device
             }
         };
-        if let Some((_, need)) = needs.get_mut(&system) {
-            need.add(action, undo, block_size);
+        if let Some((_, without, with)) = needs.get_mut(&system) {
+            without.add(action, false, block_size);
+            with.add(action, true, block_size);
         }
     }
-    let short: Vec<String> = needs
-        .into_values()
-        .filter(|(system, need)| need.total() > system.free)
-        .map(|(system, need)| {
-            format!("{} has {} bytes free, the plan needs {}", system.shown, system.free, need.total())
-        })
-        .collect();
-    if short.is_empty() {
-        return Ok(());
-    }
-    Err(Error::of(ErrorId::NoSpace, format!("there is no room for the plan: {}", short.join("; ")))
-        .hint("make room on the file system, and apply again"))
+    let room = |(system, without, with): (FileSystem, Need, Need)| Room {
+        shown: system.shown,
+        free: system.free,
+        without_undo: without.total(),
+        with_undo: with.total(),
+    };
+    Ok(needs.into_values().map(room).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::{PathState, Phase, Reason};
+    use crate::manifest::{Phase, Reason};
 
     fn action(kind: ActionKind, before: Option<u64>, after: Option<u64>) -> Action {
         let state = |size| PathState { size: Some(size), ..PathState::default() };

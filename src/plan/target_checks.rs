@@ -1,0 +1,173 @@
+//! Collects what is checked of the target's side once a plan is made, and has it checked.
+
+use crate::checks::{
+    ConfigFile, Content, Signals, SlotFile, Tablespaces, configuration, is_configuration, log_directories, log_files,
+    replication_slots, space, special_files, starts_as_standby, tablespaces, unarchived_wal, writable,
+};
+use crate::cluster::{ClusterReader, Inventory, Settings, Site, Source, Target};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::format::{MajorFacts, ReplicationSlot};
+use crate::manifest::{Action, ActionKind, Check, Manifest, Verdict};
+use crate::types::{ClusterPath, LinkText};
+
+use super::preflight::{new_links, obstacles};
+use super::space::rooms;
+
+/// Both sides, and what was listed of them.
+pub(super) struct Sides<'a> {
+    pub(super) target: &'a mut dyn Target,
+    pub(super) source: &'a mut dyn Source,
+    pub(super) target_files: &'a Inventory,
+    pub(super) source_files: &'a Inventory,
+    pub(super) facts: &'a MajorFacts,
+}
+
+/// The checks of a rewind that look at the target, in a fixed order.
+///
+/// # Errors
+/// When a side cannot be read.
+pub(super) fn check_target(manifest: &Manifest, sides: &mut Sides<'_>) -> Result<Vec<Check>> {
+    let actions = &manifest.actions;
+    let mut checks = what_an_apply_meets(manifest, sides)?;
+    checks.push(unarchived_wal(actions, sides.target_files, &manifest.target.directory));
+    checks.push(replication_slots(&slots(sides)?));
+    checks.push(special_files(sides.target_files, actions));
+    checks.extend(files_of_people(manifest, sides)?);
+    let has = |files: &Inventory, name: &[u8]| ClusterPath::new(name).is_ok_and(|path| files.get(&path).is_some());
+    let now = |name: &[u8]| has(sides.target_files, name);
+    let then = |name: &[u8]| match actions.iter().find(|action| action.path.as_bytes() == name) {
+        Some(action) => action.kind != ActionKind::Remove,
+        None => now(name),
+    };
+    checks.push(starts_as_standby(Signals {
+        written: manifest.recovery.as_ref().is_some_and(|recovery| recovery.standby_signal),
+        standby: then(b"standby.signal"),
+        recovery: then(b"recovery.signal"),
+        removed: now(b"standby.signal") && !then(b"standby.signal"),
+    }));
+    Ok(checks)
+}
+
+/// The checks of a plan that needs no rewind: what `-R` writes, and what the server will be.
+///
+/// # Errors
+/// When the target cannot be read.
+pub(super) fn check_standing(manifest: &Manifest, target: &mut dyn Target) -> Result<Vec<Check>> {
+    let mut has = |name: &[u8]| -> Result<bool> {
+        let path = ClusterPath::new(name).context(|| "no such name".to_owned())?;
+        Ok(target.read_small(&path)?.is_some())
+    };
+    let signals = Signals {
+        written: manifest.recovery.as_ref().is_some_and(|recovery| recovery.standby_signal),
+        standby: has(b"standby.signal")?,
+        recovery: has(b"recovery.signal")?,
+        removed: false,
+    };
+    let mut checks = vec![starts_as_standby(signals)];
+    if manifest.recovery.is_some() && manifest.verdict == Verdict::NotNeeded {
+        checks.push(writable(&obstacles(manifest, &*target.site()?)?));
+    }
+    Ok(checks)
+}
+
+/// Whether an apply can write, make its links, and has room. Where a link leads nowhere, the rest cannot be asked.
+fn what_an_apply_meets(manifest: &Manifest, sides: &Sides<'_>) -> Result<Vec<Check>> {
+    let links = new_links(&manifest.actions);
+    let tablespaces_with = |problems: &[String]| {
+        let roots = &manifest.target.roots;
+        tablespaces(&Tablespaces { roots, source: sides.source_files, new: links.len(), problems })
+    };
+    let site = match sides.target.site() {
+        Ok(site) => site,
+        Err(error) if is_finding(&error) => return Ok(vec![tablespaces_with(&[in_words(&error)])]),
+        Err(error) => return Err(error),
+    };
+    let problems = problems_of_links(&*site, &links)?;
+    let mut checks = vec![writable(&obstacles(manifest, &*site)?), tablespaces_with(&problems)];
+    if problems.is_empty() {
+        checks.push(space(&rooms(manifest, &*site)?));
+    }
+    Ok(checks)
+}
+
+/// Why links cannot be made: each on its own, or, where each could be, some beside others.
+fn problems_of_links(site: &dyn Site, links: &[(&ClusterPath, &[u8])]) -> Result<Vec<String>> {
+    let one_by_one = links.iter().map(|link| site.check_symlinks(std::slice::from_ref(link)));
+    let mut problems = Vec::new();
+    for outcome in one_by_one.chain(std::iter::once_with(|| site.check_symlinks(links))) {
+        match outcome {
+            Ok(()) => {}
+            Err(error) if is_finding(&error) => problems.push(in_words(&error)),
+            Err(error) => return Err(error),
+        }
+    }
+    problems.dedup();
+    Ok(problems)
+}
+
+/// Whether an error says something of what was looked at, and not that it could not be looked at.
+fn is_finding(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Failure | ErrorKind::Precondition | ErrorKind::Stale)
+}
+
+/// An error with its cause.
+fn in_words(error: &Error) -> String {
+    let cause = std::error::Error::source(error);
+    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}
+
+/// The state files of the target's slots.
+fn slots(sides: &mut Sides<'_>) -> Result<Vec<SlotFile>> {
+    let is_state = |path: &ClusterPath| {
+        path.below(b"pg_replslot")
+            .and_then(|slot| slot.strip_suffix(b"/state"))
+            .is_some_and(|name| !name.contains(&b'/'))
+    };
+    let files = sides.target_files.iter().filter(|(path, entry)| is_state(path) && entry.size().is_some());
+    let mut slots = Vec::new();
+    for (path, _) in files {
+        let bytes = sides.target.read_small(&path)?.unwrap_or_default();
+        let slot = ReplicationSlot::parse(&bytes, sides.facts);
+        slots.push((path, slot));
+    }
+    Ok(slots)
+}
+
+/// Configuration, logs, and what is not PostgreSQL's.
+fn files_of_people(manifest: &Manifest, sides: &mut Sides<'_>) -> Result<[Check; 2]> {
+    let ours = Settings::read(sides.target, sides.target_files);
+    let theirs = Settings::read(sides.source, sides.source_files);
+    let is_config = |path: &ClusterPath| is_configuration(path, &[&ours, &theirs]);
+    let is_changed = |action: &&Action| {
+        let is_file = action.before.as_ref().or(action.after.as_ref()).is_some_and(|state| state.size.is_some());
+        is_file && is_config(&action.path)
+    };
+    let mut files = Vec::new();
+    for action in manifest.actions.iter().filter(is_changed) {
+        let path = action.path.clone();
+        let main = matches!(path.as_bytes(), b"postgresql.conf" | b"postgresql.auto.conf");
+        files.push(ConfigFile {
+            has_settings: main || [&ours, &theirs].iter().any(|side| side.files.contains(&path)),
+            target: content(sides.target, &path, action.before.is_some())?,
+            source: content(sides.source, &path, action.after.is_some())?,
+            path,
+        });
+    }
+    let source_directory = LinkText::new(theirs.get("data_directory").unwrap_or_default().as_bytes());
+    let logs = log_directories(&[(&ours, &manifest.target.directory), (&theirs, &source_directory)]);
+    Ok([
+        configuration(&files, manifest.recovery.as_ref()),
+        log_files(&manifest.actions, &manifest.kept, &logs, &is_config),
+    ])
+}
+
+fn content(cluster: &mut dyn ClusterReader, path: &ClusterPath, is_there: bool) -> Result<Content> {
+    if !is_there {
+        return Ok(Content::Absent);
+    }
+    match cluster.read_small(path) {
+        Ok(bytes) => Ok(bytes.map_or(Content::Absent, Content::Bytes)),
+        Err(error) if is_finding(&error) => Ok(Content::Unreadable(in_words(&error))),
+        Err(error) => Err(error),
+    }
+}
