@@ -107,7 +107,7 @@ mod tests {
         assert!(found.remedy.unwrap().contains("cannot be made again"));
         let evidence = [
             "a: physical, restart_lsn 0/100",
-            r"b: logical, plugin pg\u{a}output, database 5, restart_lsn 0/100, confirmed_flush_lsn 0/200, failover",
+            r"b: logical, plugin pg\noutput, database 5, restart_lsn 0/100, confirmed_flush_lsn 0/200, failover",
             "c: physical",
             "x'); --: physical, restart_lsn 0/100",
             "pg_replslot/x/state cannot be understood: it begins with 0x1, not with 0x1051ca1",

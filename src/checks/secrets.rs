@@ -231,7 +231,7 @@ mod tests {
             ("port", "5432", "port = 5432"),
             ("work_mem", "4MB", "work_mem = 4MB"),
             ("password_encryption", "md5", "password_encryption = md5"),
-            ("cluster_name", "a\u{202e}\nb", r"cluster_name = a\u{202e}\u{a}b"),
+            ("cluster_name", "a\u{202e}\nb", r"cluster_name = a\u{202e}\nb"),
             ("archive_command", "cp %p /a/%f", "archive_command = ***"),
             ("restore_command", "KEY=x get %f", "restore_command = ***"),
             ("ssl_passphrase_command", "echo x", "ssl_passphrase_command = ***"),

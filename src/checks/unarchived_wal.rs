@@ -103,7 +103,7 @@ mod tests {
             assert_eq!(found.status == CheckStatus::Warn, !evidence.is_empty());
         }
         let found = checked(&[&segment, &ready], &[(&segment, Remove)]);
-        assert_eq!(found.commands.first().map(String::as_str), Some(r"postgres -D '/it'\''s' -C archive_command"));
+        assert_eq!(found.commands.first().map(String::as_str), Some("postgres -D \"/it's\" -C archive_command"));
         assert!(found.commands.last().is_some_and(|command| command.contains(&format!("for f in '{ONE}'; do"))));
     }
 }
