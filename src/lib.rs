@@ -35,7 +35,12 @@
 //! last before the fork (found segment by segment going back, reading each forward, instead of
 //! following links record by record); and which blocks changed since that checkpoint, its record
 //! included. Visitors collect the answers: `changed_blocks` one bit per block of a file that both
-//! sides have, in one set for all readers, `discarded` the transactions that are lost.
+//! sides have, in one set for all readers, and another for blocks changed after the fork; [`discard`] what is lost, for
+//! each reader by itself and joined afterwards. What is remembered of relations and transactions has limits; within
+//! them the parts come to the same however the WAL was shared out.
+//!
+//! In a preview the target's server may be running, or have crashed: then the WAL ends where no valid record follows
+//! the last checkpoint's. Files that vanish meanwhile are not there. Such a plan is never applied.
 //!
 //! The last question needs the one long pass. As many readers make it as there are processors, up to eight, each
 //! with whole segments of its own. That they find what one reader would have found is proven where they meet: the

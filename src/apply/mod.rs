@@ -33,7 +33,7 @@ use crate::cluster::{Durability, ReadAt, Source, Target, TargetStore, shared_dir
 use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::interrupt::Interrupt;
-use crate::manifest::{Manifest, Phase, Verdict, validate};
+use crate::manifest::{Manifest, Phase, Scope, Verdict, validate};
 use crate::plan::{new_links, read_control_file};
 use crate::progress::{Progress, Stage};
 use crate::types::Lsn;
@@ -317,6 +317,11 @@ fn check_separate(context: &ApplyContext<'_>) -> Result<()> {
 }
 
 fn check_manifest(manifest: &Manifest) -> Result<()> {
+    if manifest.scope == Scope::Preview {
+        let message = "the plan is a preview, made while the target could still change, and cannot be applied";
+        return Err(Error::of(ErrorId::PlanNotApplyable, message)
+            .hint("stop the target in good order (pg_ctl stop -m fast), and plan again without --preview"));
+    }
     if !manifest.applyable || manifest.verdict == Verdict::Impossible {
         return Err(Error::of(ErrorId::PlanNotApplyable, "the plan says that it cannot be applied")
             .hint("see why: pg_unfork show"));

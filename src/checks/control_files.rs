@@ -3,7 +3,7 @@
 use super::check;
 use crate::cluster::SourceKind;
 use crate::format::{ControlFile, DbState};
-use crate::manifest::Check;
+use crate::manifest::{Check, CheckStatus};
 
 /// What the checks look at.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub struct Preconditions<'a> {
     pub kind: SourceKind,
     /// Whether majors that are not released may be used.
     pub allow_unreleased: bool,
+    /// Whether the plan is a preview, for which the target need not be stopped.
+    pub preview: bool,
 }
 
 /// All checks, in a fixed order, whether they pass or not.
@@ -131,7 +133,7 @@ fn target_is_stopped(c: &Preconditions<'_>) -> Check {
             "no server can start on it and no plan can be made for it; its data is partly the source's",
         );
     }
-    check(
+    let checked = check(
         "target_is_stopped",
         state.is_clean(),
         format!("target state: {}", state.words()),
@@ -140,7 +142,12 @@ fn target_is_stopped(c: &Preconditions<'_>) -> Check {
         } else {
             "if no server runs on it, in another container or on another machine either, start it alone and stop it in good order (pg_ctl stop -m fast), so that it finishes its crash recovery; then plan again"
         },
-    )
+    );
+    if c.preview && checked.status == CheckStatus::Fail {
+        let remedy = "stop it in good order (pg_ctl stop -m fast) before the plan that is to be applied";
+        return Check { status: CheckStatus::Warn, remedy: Some(remedy.to_owned()), ..checked };
+    }
+    checked
 }
 
 fn source_state(c: &Preconditions<'_>) -> Check {
@@ -171,7 +178,6 @@ mod tests {
     use super::*;
     use crate::format::Major;
     use crate::format::control_file_sample as sample;
-    use crate::manifest::CheckStatus;
 
     fn failed(conditions: &Preconditions<'_>) -> Vec<String> {
         let checks = control_files(conditions);
@@ -183,7 +189,7 @@ mod tests {
         let base = sample(Major::V17, |fields| fields.checksums = 1);
         let kind = SourceKind::StoppedDirectory;
         let with = |target: &ControlFile, source: &ControlFile| {
-            failed(&Preconditions { target, source, kind, allow_unreleased: false })
+            failed(&Preconditions { target, source, kind, allow_unreleased: false, preview: false })
         };
         assert_eq!(with(&base, &base), [""; 0]);
         let other_system = sample(Major::V17, |f| (f.checksums, f.system) = (1, 7));
@@ -197,6 +203,12 @@ mod tests {
         assert_eq!(with(&unsummed, &unsummed), ["changes_are_logged"]);
         let running = base.clone().with_state(DbState::InProduction);
         assert_eq!(with(&running, &base), ["target_is_stopped"]);
+        let preview = Preconditions { target: &running, source: &base, kind, allow_unreleased: false, preview: true };
+        assert_eq!(failed(&preview), [""; 0]);
+        let warned: Vec<_> =
+            control_files(&preview).into_iter().filter(|check| check.status == CheckStatus::Warn).collect();
+        assert!(matches!(warned.as_slice(), [warned] if warned.id == "target_is_stopped"), "{warned:?}");
+        assert_eq!(failed(&Preconditions { target: &base.clone().sealed(), ..preview }), ["target_is_stopped"]);
         assert_eq!(with(&base, &running), ["source_state"]);
         let sealed = base.clone().sealed();
         assert_eq!(with(&sealed, &base), ["target_is_stopped"]);
@@ -212,7 +224,7 @@ mod tests {
         let rc = sample(Major::V19, |fields| fields.checksums = 1);
         let live = rc.clone().with_state(DbState::InProduction);
         let kind = SourceKind::LiveServer;
-        let conditions = Preconditions { target: &rc, source: &live, kind, allow_unreleased: false };
+        let conditions = Preconditions { target: &rc, source: &live, kind, allow_unreleased: false, preview: false };
         assert_eq!(failed(&conditions), ["released"]);
         assert_eq!(failed(&Preconditions { allow_unreleased: true, ..conditions }), [""; 0]);
         assert_eq!(failed(&Preconditions { source: &rc, ..conditions }), ["released", "source_state"]);

@@ -84,6 +84,10 @@ pub(super) struct PlanArguments {
     /// Accept a major version of PostgreSQL that is not released yet.
     #[arg(long)]
     pub(super) allow_unreleased: bool,
+    /// Tell how things stand while the target's server is still running, or has crashed: what would be lost, what
+    /// would be copied. Reads the target's WAL up to its last valid record. Such a plan cannot be applied.
+    #[arg(long)]
+    pub(super) preview: bool,
     #[command(flatten)]
     pub(super) patience: PatienceArguments,
 }

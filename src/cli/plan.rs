@@ -27,9 +27,11 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
     let listed_directory = listed.as_ref().and_then(|source| list::directory_of(source.listing()));
     let source_directory = arguments.source.pgdata.as_deref().or(listed_directory.as_deref());
     refuse_inside(arguments.output.as_deref(), &target, source_directory)?;
-    if let Some(pid) = target.running_server()? {
+    if let Some(pid) = target.running_server()?
+        && !arguments.preview
+    {
         return Err(Error::of(ErrorId::TargetRunning, format!("a server is running on the target (process {pid})"))
-            .hint("stop it in good order (pg_ctl stop -m fast)")
+            .hint("stop it in good order (pg_ctl stop -m fast), or see with --preview how things stand")
             .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"));
     }
     let old = arguments.compare.as_deref().map(|file| earlier_plan(file, &mut target)).transpose()?;
@@ -39,6 +41,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
         check_only: arguments.check_only,
         rules: arguments.rules.rules()?,
         write_recovery_conf: arguments.write_recovery_conf,
+        preview: arguments.preview,
         created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     };
     let mut manifest = make_plan(&mut target, &mut *source, &options, &Watch::new()).map_err(nothing_begun)?;

@@ -5,6 +5,7 @@
 
 mod compare;
 mod inventory;
+mod names;
 pub mod rules;
 mod server_facts;
 mod settings;
@@ -21,6 +22,7 @@ pub use compare::{Comparison, DifferingBlocks, Hashing, Holds, Likeness, LocalFi
 pub use inventory::{
     FileEntry, FileKind, FileTime, Inventory, LARGEST_FILE, Listing, SpecialFile, both, contradiction,
 };
+pub use names::Names;
 pub use server_facts::{ServerFacts, ServerSlot, TornPages, torn_pages};
 pub use settings::{ReadFile, Settings};
 pub use settings_in_force::{InForce, SettingsInForce};
@@ -30,7 +32,7 @@ pub use target::{Durability, Log, NewFile, Owner, PatchFile, ReadAt, Syncing, Ta
 use crate::error::Result;
 use crate::format::Major;
 use crate::progress::Progress;
-use crate::types::{ClusterPath, FileMode, LinkText, Lsn, WalFileName, WalSegmentSize};
+use crate::types::{ClusterPath, FileMode, LinkText, Lsn, RelFileNumber, WalFileName, WalSegmentSize};
 
 /// The name of the directory in which an apply keeps its state, inside each file system that it
 /// changes. Never an action, never copied.
@@ -290,6 +292,12 @@ pub trait Source: ClusterReader {
     /// When the server cannot be asked.
     fn server_facts(&mut self) -> Result<Option<ServerFacts>> {
         Ok(None)
+    }
+
+    /// What databases, by their oids, and relations, by their files, are called on it, as far as its server tells in
+    /// a few seconds; nothing for a stopped directory. Nothing depends on it.
+    fn names(&mut self, _databases: &[u32], _relations: &[RelFileNumber]) -> Names {
+        Names::default()
     }
 
     /// Another handle on the same source, for a thread of its own; none where there is only this one.

@@ -6,6 +6,7 @@
 //! | [`relations`] | what was done to relations, counted |
 //! | [`transactions`] | who did it, and what became of that |
 //! | [`places`] | databases and tablespaces |
+//! | [`names`] | what the source calls them |
 //! | [`smallest`] | maps of bounded size |
 //!
 //! # What counts as what
@@ -32,6 +33,7 @@
 //! WAL does not tell of unlogged tables: a crash empties them, and so does a rewind.
 
 mod codes;
+mod names;
 mod places;
 mod relations;
 mod smallest;
@@ -48,6 +50,8 @@ use crate::format::wal::payload::{
 use crate::format::wal::resource_manager as rm;
 use crate::manifest::{Discarded, DiscardedVerdict};
 use crate::types::{ForkNumber, Lsn, RelFileNumber};
+
+pub use names::{give_names, nameless};
 
 use codes::{Kind, Sign};
 use places::Places;

@@ -163,7 +163,11 @@ impl Walk<'_> {
         let opened = Arc::new(Opened { path, directory });
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(unlistable)?;
+            let entry = match entry {
+                // Removed meanwhile, with all that was in it.
+                Err(Errno::NOENT) => break,
+                entry => entry.map_err(unlistable)?,
+            };
             if matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 continue;
             }
@@ -239,9 +243,11 @@ pub(super) fn look(
     if FileType::from_raw_mode(status.st_mode) != FileType::Symlink {
         return Ok(entry_of(&status, None));
     }
-    let text = fs::readlinkat(directory, name, Vec::new())
-        .context(|| format!("cannot read the link {}", full().display()))?
-        .into_bytes();
+    let text = match fs::readlinkat(directory, name, Vec::new()) {
+        Err(Errno::NOENT) => return Ok(None),
+        text => text,
+    };
+    let text = text.context(|| format!("cannot read the link {}", full().display()))?.into_bytes();
     let entry = entry_of(&status, Some(text));
     let is_wal = path.as_bytes() == b"pg_wal";
     Ok(entry.map(|entry| if is_wal { FileEntry { kind: FileKind::Directory, ..entry } } else { entry }))

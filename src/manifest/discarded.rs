@@ -115,8 +115,8 @@ pub struct DiscardedRelation {
     pub created: bool,
     /// Whether its file was dropped after the fork.
     pub dropped: bool,
-    /// The name, schema and all, of the relation that has this file on the source. Where that made files of
-    /// its own after the fork, it may be another relation.
+    /// Its name on the source, schema and all, quoted as SQL wants it. None for what was made after the fork: there
+    /// the same number may be something else.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,
     /// The records that changed it.

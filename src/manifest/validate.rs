@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, ActionKind, Manifest, Phase, RuleName, Verdict};
+use super::{Action, ActionKind, Manifest, Phase, RuleName, Scope, Verdict};
 use crate::cluster::LARGEST_FILE;
 use crate::cluster::rules::{PathRule, rule_of};
 use crate::format::DbState;
@@ -22,8 +22,9 @@ pub fn validate(manifest: &Manifest) -> Vec<String> {
     } else if manifest.verdict == Verdict::NotNeeded && !manifest.actions.is_empty() {
         problems.push("it has actions although no rewind is needed".to_owned());
     }
-    if manifest.applyable == (manifest.verdict == Verdict::Impossible) {
-        problems.push("its verdict contradicts whether it can be applied".to_owned());
+    let may_be_applied = manifest.verdict != Verdict::Impossible && manifest.scope == Scope::Full;
+    if manifest.applyable != may_be_applied {
+        problems.push("its verdict and scope contradict whether it can be applied".to_owned());
     }
     check_actions(manifest, &mut problems);
     problems

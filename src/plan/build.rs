@@ -10,6 +10,7 @@ use crate::cluster::rules::{WalPath, wal_path};
 use crate::cluster::{
     Inventory, Position, ServerFacts, Settings, Source, SourceKind, Target, both, contradiction, shared_directory,
 };
+use crate::discard::{give_names, nameless};
 use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{ControlFile, DbState};
@@ -49,6 +50,8 @@ pub struct PlanOptions {
     pub rules: PathRules,
     /// Whether the target gets its recovery configuration (`-R`).
     pub write_recovery_conf: bool,
+    /// Whether the target may be running or have crashed: the plan then tells how things stand and cannot be applied.
+    pub preview: bool,
     /// The time of planning, RFC 3339 in UTC.
     pub created: String,
 }
@@ -164,8 +167,14 @@ impl<'a> Planner<'a> {
             source: &self.source_facts.control,
             kind: self.source.kind(),
             allow_unreleased: self.options.allow_unreleased,
+            preview: self.options.preview,
         };
         self.checks = control_files(&conditions);
+        if self.options.preview {
+            let detail = "this shows how things stood while the plan was made, and cannot be applied".to_owned();
+            let remedy = "stop the target in good order (pg_ctl stop -m fast), and plan again without --preview";
+            self.checks.push(finding("preview", CheckStatus::Warn, detail, Some(remedy)));
+        }
         let shared = shared_directory(&self.target.directories(), &self.source.directories());
         self.checks.push(check(
             "separate_directories",
@@ -226,6 +235,9 @@ impl<'a> Planner<'a> {
         }
         let control = &self.target_facts.control;
         let location = control.checkpoint_location();
+        if self.options.preview {
+            return self.scan().last_valid_end(location).map(Some);
+        }
         let end = self.scan().record_at(location, |record| record.end)?;
         Ok(Some(end.max(control.min_recovery_point())))
     }
@@ -254,7 +266,9 @@ impl<'a> Planner<'a> {
         let target_files = self.target.list(self.progress)?;
         let fork = Fork { divergence, target_end, checkpoint, source_end };
         self.check_divergence(divergence, Some(target_end), Some(source_end), Some(&fork.checkpoint));
-        let (changed, discarded, managers) = self.read_wal(&fork, &source_files, &target_files)?;
+        let (changed, mut discarded, managers) = self.read_wal(&fork, &source_files, &target_files)?;
+        let (databases, relations) = nameless(&discarded);
+        give_names(&mut discarded, &self.source.names(&databases, &relations));
         let loaded = self.server.as_ref().and_then(|facts| facts.resource_managers.as_ref());
         self.checks.push(custom_resource_managers(managers, loaded));
         let label = self.label(&fork.checkpoint);
@@ -331,6 +345,14 @@ impl<'a> Planner<'a> {
         let found = check_target(manifest, &mut sides)?;
         add_checks(manifest, found);
         Ok(())
+    }
+
+    fn scope(&self) -> Scope {
+        match (self.options.check_only, self.options.preview) {
+            (true, _) => Scope::CheckOnly,
+            (false, true) => Scope::Preview,
+            (false, false) => Scope::Full,
+        }
     }
 
     fn relation_paths(&self) -> RelFilePaths {
@@ -505,7 +527,7 @@ impl<'a> Planner<'a> {
         let roots = self.target.roots().into_iter().map(|(path, link)| Root { link, path }).collect();
         Ok(Manifest {
             actions: Vec::new(),
-            applyable: verdict != Verdict::Impossible,
+            applyable: verdict != Verdict::Impossible && !self.options.preview,
             backup_label: None,
             checkpoint: None,
             checks: self.checks.clone(),
@@ -520,7 +542,7 @@ impl<'a> Planner<'a> {
             recovery: recovery.filter(|_| verdict != Verdict::Impossible),
             requires: Vec::new(),
             rules: Vec::new(),
-            scope: if self.options.check_only { Scope::CheckOnly } else { Scope::Full },
+            scope: self.scope(),
             source: SourceSide {
                 address: self.source.address(),
                 control_file: control_facts(&self.source_facts.control),

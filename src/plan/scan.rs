@@ -1,5 +1,6 @@
 //! Reading the target's WAL: segment files in, records to visitors.
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use crate::cluster::{WalFile, WalFiles};
@@ -91,6 +92,23 @@ impl<'a> WalScan<'a> {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// The end of the last record that can be read from the one at `start` on: where the log of a server ends that is
+    /// running, or has crashed.
+    ///
+    /// # Errors
+    /// When not even the first one can be read.
+    pub fn last_valid_end(&self, start: Lsn) -> Result<Lsn> {
+        let mut end = None;
+        let read: Result<Infallible> = self.each(Start::Record(start), |record| {
+            end = Some(record.end);
+            ControlFlow::Continue(())
+        });
+        match (end, read) {
+            (Some(end), _) => Ok(end),
+            (None, Err(error)) => Err(error),
+        }
     }
 
     /// The record that begins at `lsn`, as `take` sees it.

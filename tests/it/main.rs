@@ -13,6 +13,7 @@
 mod approval;
 mod commands;
 mod control_file;
+mod discarded;
 mod equal_files;
 mod faults;
 mod fetching;

@@ -20,6 +20,7 @@ mod hashes;
 mod ledger;
 mod listing;
 mod load;
+mod names;
 mod patience;
 mod pieces;
 mod session;
@@ -31,7 +32,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{
-    ClusterReader, Comparison, DirectoryId, FileEntry, Hashing, Inventory, Likeness, LocalFiles, PieceDigests,
+    ClusterReader, Comparison, DirectoryId, FileEntry, Hashing, Inventory, Likeness, LocalFiles, Names, PieceDigests,
     Position, Request, SMALL_FILE_LIMIT, ServerFacts, Sink, Source, SourceKind,
 };
 use crate::error::{Error, ErrorId, ErrorKind, Result};
@@ -39,7 +40,7 @@ use crate::format::Major;
 use crate::interrupt::Interrupt;
 use crate::io::conninfo::ConnInfo;
 use crate::progress::Progress;
-use crate::types::ClusterPath;
+use crate::types::{ClusterPath, RelFileNumber};
 
 pub use load::{Load, Rate};
 pub use patience::Patience;
@@ -378,6 +379,10 @@ impl Source for SqlSource {
         progress: &dyn Progress,
     ) -> Result<Vec<Likeness>> {
         digests::compare(self, files, target, progress)
+    }
+
+    fn names(&mut self, databases: &[u32], relations: &[RelFileNumber]) -> Names {
+        self.find_names(databases, relations)
     }
 
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {

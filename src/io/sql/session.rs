@@ -81,6 +81,16 @@ pub(super) enum Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Incarnation(i64);
 
+impl Incarnation {
+    /// The server that says this of when it began.
+    pub(super) fn of(started: i64) -> Self {
+        Self(started)
+    }
+}
+
+/// When the server began, in microseconds.
+pub(super) const STARTED: &str = "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8";
+
 impl Session {
     /// Connects, sets the session up, and checks that the server and the role will do for its purpose.
     pub(super) fn open(conninfo: &ConnInfo, limits: Limits, purpose: Purpose) -> Result<Self> {

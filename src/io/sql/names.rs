@@ -1,0 +1,116 @@
+//! Names of databases and relations, each asked for in its database. They are a help and no more: what cannot be
+//! found out in a few seconds, with the privileges that are there, has no name.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use postgres::types::Type;
+
+use super::SqlSource;
+use super::client::{Client, Limits, Parameter, Trouble};
+use super::session::{Incarnation, STARTED};
+use super::trouble::column;
+use crate::cluster::Names;
+use crate::interrupt::Interrupt;
+use crate::types::RelFileNumber;
+
+/// How long all names together may take.
+const BUDGET: Duration = Duration::from_secs(10);
+/// How long the server may be silent meanwhile.
+const SILENCE: Duration = Duration::from_secs(3);
+/// How many relations are asked for, and how many in one query.
+const MOST: usize = 20_000;
+const AT_A_TIME: usize = 2_000;
+
+/// A session that waits for no lock.
+const SETTINGS: &str = "
+    SELECT set_config('search_path', '', false), set_config('default_transaction_read_only', 'on', false),
+           set_config('statement_timeout', '3000', false), set_config('lock_timeout', '500', false),
+           set_config('client_encoding', 'SQL_ASCII', false)";
+
+const DATABASES: &str = "SELECT oid, textsend(datname) FROM pg_catalog.pg_database WHERE oid = ANY ($1)";
+
+const RELATIONS: &str = "
+    SELECT w.n, pg_catalog.textsend(pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(c.relname))
+      FROM (SELECT n, pg_catalog.pg_filenode_relation(tablespace, file) AS relation
+              FROM unnest($1::oid[], $2::oid[]) WITH ORDINALITY AS u(tablespace, file, n) OFFSET 0) AS w
+      JOIN pg_catalog.pg_class AS c ON c.oid = w.relation
+      JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace";
+
+impl SqlSource {
+    /// The names of these, as far as they can be found out.
+    pub(super) fn find_names(&self, databases: &[u32], relations: &[RelFileNumber]) -> Names {
+        let until = Instant::now() + BUDGET;
+        let mut names = Names::default();
+        let Some(incarnation) = self.session.as_ref().map(|session| session.incarnation) else { return names };
+        let mut by_database: BTreeMap<u32, Vec<RelFileNumber>> = BTreeMap::new();
+        for &relation in relations.iter().filter(|relation| relation.relation != 0).take(MOST) {
+            by_database.entry(relation.database).or_default().push(relation);
+        }
+        let Some(mut client) = self.connect_to(None, incarnation, until) else { return names };
+        let wanted: Vec<u32> = databases.iter().chain(by_database.keys()).copied().collect();
+        let Ok(known) = database_names(&mut client, &wanted) else { return names };
+        names.databases = known.iter().map(|(&oid, name)| (oid, shown(name))).collect();
+        for (oid, relations) in by_database {
+            let mut other = None;
+            let client = if oid == 0 {
+                Some(&mut client)
+            } else {
+                let name = known.get(&oid).and_then(|name| std::str::from_utf8(name).ok());
+                other = name.and_then(|name| self.connect_to(Some(name), incarnation, until));
+                other.as_mut()
+            };
+            let Some(client) = client else { continue };
+            for part in relations.chunks(AT_A_TIME) {
+                if Instant::now() >= until || relation_names(client, part, &mut names).is_err() {
+                    break;
+                }
+            }
+            drop(other);
+        }
+        names.databases.retain(|oid, _| databases.contains(oid));
+        names
+    }
+
+    /// A session in a database of the same server; none where there can be none.
+    fn connect_to(&self, database: Option<&str>, incarnation: Incarnation, until: Instant) -> Option<Client> {
+        let silence = until.saturating_duration_since(Instant::now()).min(SILENCE);
+        if silence.is_zero() {
+            return None;
+        }
+        let mut config = self.conninfo.config();
+        if let Some(database) = database {
+            config.dbname(database);
+        }
+        let limits = Limits { silence, interrupt: self.patience.interrupt.clone(), over: Interrupt::new() };
+        let mut client = Client::connect(&config, limits).ok()?;
+        let started = client.ask_all(&[(SETTINGS, &[]), (STARTED, &[])]).ok()?.pop()?.ok()?;
+        let started = column(&started, 0).ok().map(Incarnation::of);
+        (started == Some(incarnation)).then_some(client)
+    }
+}
+
+fn database_names(client: &mut Client, oids: &[u32]) -> Result<BTreeMap<u32, Vec<u8>>, Trouble> {
+    let parameter: Parameter<'_> = (&oids, Type::OID_ARRAY);
+    let rows = client.query(DATABASES, &[parameter])?;
+    rows.iter().map(|row| Ok((column(row, 0)?, column(row, 1)?))).collect()
+}
+
+fn relation_names(client: &mut Client, wanted: &[RelFileNumber], names: &mut Names) -> Result<(), Trouble> {
+    let tablespaces: Vec<u32> = wanted.iter().map(|relation| relation.tablespace).collect();
+    let files: Vec<u32> = wanted.iter().map(|relation| relation.relation).collect();
+    let parameters: [Parameter<'_>; 2] = [(&tablespaces, Type::OID_ARRAY), (&files, Type::OID_ARRAY)];
+    for row in client.query(RELATIONS, &parameters)? {
+        let (number, name): (i64, &[u8]) = (column(&row, 0)?, column(&row, 1)?);
+        let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+        if let Some(relation) = index.and_then(|index| wanted.get(index)) {
+            names.relations.insert(*relation, shown(name));
+        }
+    }
+    Ok(())
+}
+
+/// Names are bytes in the database's encoding; what is no UTF-8 is shown as replaced.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}
