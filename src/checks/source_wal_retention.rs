@@ -100,7 +100,7 @@ fn how_to_keep(facts: &ServerFacts, needed: NeededWal, behind: u64, enough: u64)
         let remedy = "make a slot on the source that keeps it, and drop the slot when the target follows";
         let commands = [
             "SELECT pg_catalog.pg_create_physical_replication_slot('pg_unfork', true);",
-            "SELECT pg_catalog.pg_drop_replication_slot('pg_unfork');",
+            "SELECT pg_catalog.pg_drop_replication_slot('pg_unfork'); -- when the target follows",
         ];
         return (remedy.to_owned(), commands.map(str::to_owned).to_vec());
     }
@@ -111,13 +111,12 @@ fn how_to_keep(facts: &ServerFacts, needed: NeededWal, behind: u64, enough: u64)
     let wanted = behind.saturating_add(enough.saturating_mul(2)).div_ceil(MIB);
     let reload = "SELECT pg_catalog.pg_reload_conf();".to_owned();
     let mut commands = vec![format!("ALTER SYSTEM SET wal_keep_size = '{wanted}MB';"), reload.clone()];
-    commands.push(match facts.settings.get("wal_keep_size") {
-        Some(before) if before.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-            format!("ALTER SYSTEM SET wal_keep_size = '{before}';")
-        }
-        _ => "ALTER SYSTEM RESET wal_keep_size;".to_owned(),
-    });
-    commands.push(reload);
+    let before = facts.settings.get("wal_keep_size").filter(|before| before.bytes().all(|b| b.is_ascii_alphanumeric()));
+    let back = match before {
+        Some(before) => format!("ALTER SYSTEM SET wal_keep_size = '{before}';"),
+        None => "ALTER SYSTEM RESET wal_keep_size;".to_owned(),
+    };
+    commands.extend([back, reload].map(|statement| format!("{statement} -- when the target follows")));
     (remedy, commands)
 }
 
@@ -203,8 +202,8 @@ mod tests {
         let expected = [
             "ALTER SYSTEM SET wal_keep_size = '178MB';",
             "SELECT pg_catalog.pg_reload_conf();",
-            "ALTER SYSTEM SET wal_keep_size = '16MB';",
-            "SELECT pg_catalog.pg_reload_conf();",
+            "ALTER SYSTEM SET wal_keep_size = '16MB'; -- when the target follows",
+            "SELECT pg_catalog.pg_reload_conf(); -- when the target follows",
         ];
         assert_eq!(size, expected);
     }

@@ -58,10 +58,12 @@ impl SettingsInForce {
         settings.find(|(name, _)| name == parameter).map(|(_, value)| value.as_str())
     }
 
-    /// Whether `postgresql.conf` in the data directory is not the one that counts: with `config_file`, as on Debian, or
-    /// where `data_directory` is set in a file elsewhere and `-D` names that file's directory.
+    /// Whether `config_file` names another file than `postgresql.conf` in the data directory: on Debian it does, and
+    /// Patroni names that very file.
     fn has_files_elsewhere(&self) -> bool {
-        self.on_command_line("config_file").is_some()
+        let Some(file) = self.on_command_line("config_file") else { return false };
+        let directory = self.on_command_line("data_directory").unwrap_or_default().trim_end_matches('/');
+        file.strip_suffix("/postgresql.conf").is_none_or(|place| place.trim_end_matches('/') != directory)
     }
 }
 
@@ -98,8 +100,9 @@ mod tests {
         let auto = ("postgresql.auto.conf", "max_connections = '70'\n");
         let plain = "postgres \"-D\" \"/data\"";
         let given = "postgres \"-c\" \"max_connections=90\"";
+        let patroni = "postgres \"-D\" \"/data/\" \"--config-file=/data/postgresql.conf\" \"--max_connections=90\"";
         let debian = "postgres \"-c\" \"config_file=/etc/postgresql.conf\"";
-        let cases: [Case<'_>; 8] = [
+        let cases: [Case<'_>; 9] = [
             (&[main], plain, Set("50"), BuiltIn),
             (&[main, auto], plain, Set("70"), BuiltIn),
             (&[main, auto], given, Set("90"), BuiltIn),
@@ -108,6 +111,7 @@ mod tests {
             (&[auto], plain, Set("70"), Unknown),
             (&[main, auto], debian, Unknown, Unknown),
             (&[], given, Set("90"), Unknown),
+            (&[main, auto], patroni, Set("90"), BuiltIn),
         ];
         for (contents, line, connections, hot_standby) in cases {
             let found = SettingsInForce::new(files(contents), Some(line.as_bytes()));
