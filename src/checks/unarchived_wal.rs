@@ -104,6 +104,6 @@ mod tests {
         }
         let found = checked(&[&segment, &ready], &[(&segment, Remove)]);
         assert_eq!(found.commands.first().map(String::as_str), Some("postgres -D \"/it's\" -C archive_command"));
-        assert!(found.commands.last().is_some_and(|command| command.contains(&format!("for f in '{ONE}'; do"))));
+        assert!(found.commands.last().is_some_and(|command| command.contains(&format!("for f in {ONE}; do"))));
     }
 }
