@@ -48,6 +48,23 @@ fn every_error_id_is_documented_and_used() {
     }
 }
 
+/// The public table has every stage with its unit.
+#[test]
+fn every_stage_is_documented() {
+    let text = fs::read_to_string(root().join("docs/programs.md")).unwrap();
+    let code = fs::read_to_string(root().join("src/cli/progress.rs")).unwrap();
+    let names: Vec<Vec<&str>> = code
+        .lines()
+        .filter(|line| line.trim_start().starts_with("Stage::") && line.contains("=> (\""))
+        .map(|line| line.split('"').collect())
+        .collect();
+    assert!(names.len() >= 7, "{names:?}");
+    for name in names {
+        let row = format!("| `{}` | `{}` |", name[1], name[3]);
+        assert!(text.contains(&row), "docs/programs.md has no row {row}");
+    }
+}
+
 /// The code that may name ids: not the one that defines them.
 fn read_code(directory: &Path, code: &mut String) {
     for entry in fs::read_dir(directory).unwrap() {
