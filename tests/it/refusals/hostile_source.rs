@@ -11,6 +11,7 @@ use pg_unfork::error::{Error, ErrorKind, Result};
 use pg_unfork::format::{ControlFile, DbState, Major as Known};
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{DataDirectory, DirectoryStore, StoppedSource, SyncMethod};
+use pg_unfork::listing::{self, ListedSource, list_source};
 use pg_unfork::manifest::{Manifest, Verdict, parse, to_json};
 use pg_unfork::plan::{PlanOptions, make_plan};
 use pg_unfork::progress::{Progress, Silent};
@@ -132,6 +133,15 @@ fn plan(pair: &Pair, source: &mut Liar) -> Result<Manifest> {
     make_plan(&mut target, source, &options, &Silent)
 }
 
+/// The same from what such a source says for a listing.
+fn plan_offline(pair: &Pair, source: &mut Liar) -> Result<Manifest> {
+    let mut listing = list_source(source, "now".to_owned(), &Silent)?;
+    let read = listing::parse(&listing::to_json(&mut listing)?).unwrap();
+    let mut target = DataDirectory::open(&pair.target.data()).unwrap();
+    let options = PlanOptions { allow_unreleased: true, ..PlanOptions::default() };
+    make_plan(&mut target, &mut ListedSource::new(read), &options, &Silent)
+}
+
 /// Applies a plan to the pair's target.
 fn apply_to(pair: &Pair, manifest: &mut Manifest, source: &mut Liar) -> Result<Outcome> {
     let document = to_json(manifest)?;
@@ -187,9 +197,11 @@ fn listings() {
         entries.into_iter().map(|(name, entry)| (path(name), entry)).collect::<Vec<_>>()
     };
     for (lie, message) in cases {
-        let outcome = plan(&pair, &mut Liar::of(&pair).listing(named(lie)));
-        let said = said(&outcome);
-        assert!(said.contains(message), "{message}: {said}");
+        let lie = named(lie);
+        for make in [plan, plan_offline] {
+            let said = said(&make(&pair, &mut Liar::of(&pair).listing(lie.clone())));
+            assert!(said.contains(message), "{message}: {said}");
+        }
     }
     // Names that mean something to this program are never copied.
     let own = [".pg_unfork", "pg_wal/.pg_unfork", "pg_tblspc/.pg_unfork"].map(|name| (name, directory()));
@@ -209,7 +221,9 @@ fn positions_and_histories() {
     let before = Untouched::of(&pair);
     for position in [u64::MAX, 1 << 62, 1 << 45] {
         let mut liar = Liar { position: Lsn::new(position), ..Liar::of(&pair) };
-        assert!(said(&plan(&pair, &mut liar)).contains("WAL cannot reach from its redo position"));
+        for make in [plan, plan_offline] {
+            assert!(said(&make(&pair, &mut liar)).contains("WAL cannot reach from its redo position"));
+        }
     }
     for position in [0, 1] {
         let mut liar = Liar { position: Lsn::new(position), ..Liar::of(&pair) };
