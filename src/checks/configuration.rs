@@ -2,7 +2,7 @@
 
 use similar::{Algorithm, ChangeTag, capture_diff_slices, group_diff_ops};
 
-use super::secrets::{shown_conninfo, shown_records, shown_setting};
+use super::secrets::{HIDDEN, is_records, shown_conninfo, shown_records, shown_setting};
 use super::{finding, with_lines};
 use crate::cluster::Settings;
 use crate::format::parse_settings;
@@ -58,11 +58,13 @@ pub fn configuration(files: &[ConfigFile], recovery: Option<&RecoveryPlan>) -> C
     let (mut evidence, mut changed) = (Vec::new(), Vec::new());
     for file in files {
         let difference = difference(file);
-        if let Some(lines) = difference {
+        if difference.is_some() || hides_something(file) {
             changed.push(file.path.to_string());
+        }
+        if let Some(lines) = difference {
             evidence.extend(lines);
         } else {
-            evidence.push(format!("{}: only comments, blanks or the order of words differ", file.path));
+            evidence.push(format!("{}: only comments, blanks, or what is not shown (secrets) differ", file.path));
         }
     }
     if let Some(recovery) = recovery {
@@ -86,6 +88,14 @@ fn shown_names(names: &[String]) -> String {
     format!("{}{more}", names.iter().take(SHOWN).map(|name| plain(name)).collect::<Vec<_>>().join(", "))
 }
 
+/// Whether a file has something that is not shown, in which it may differ.
+fn hides_something(file: &ConfigFile) -> bool {
+    [&file.target, &file.source].into_iter().any(|content| match content {
+        Content::Bytes(bytes) => entries(file, bytes).is_none_or(|all| all.iter().any(|entry| entry.contains(HIDDEN))),
+        Content::Absent | Content::Unreadable(_) => false,
+    })
+}
+
 /// How a file differs on both sides, in lines; none where it says the same.
 fn difference(file: &ConfigFile) -> Option<Vec<String>> {
     let path = &file.path;
@@ -104,25 +114,21 @@ fn difference(file: &ConfigFile) -> Option<Vec<String>> {
     }
 }
 
-/// What a file says, entry by entry: what it is compared by, and how it is shown. None where its form is not known.
-fn entries(file: &ConfigFile, bytes: &[u8]) -> Option<Vec<(Vec<u8>, String)>> {
+/// What a file says, entry by entry, without secrets. None where its form is not known.
+fn entries(file: &ConfigFile, bytes: &[u8]) -> Option<Vec<String>> {
     if bytes.contains(&0) {
         return None;
     }
     if file.has_settings {
         let settings = parse_settings(bytes).into_iter();
-        let entry =
-            |name: String, value: String| (format!("{name}\0{value}").into_bytes(), shown_setting(&name, &value));
-        return Some(settings.map(|setting| entry(setting.name, setting.value)).collect());
+        return Some(settings.map(|setting| shown_setting(&setting.name, &setting.value)).collect());
     }
-    let is_records = matches!(file.path.as_bytes(), b"pg_hba.conf" | b"pg_ident.conf");
-    is_records.then(|| shown_records(bytes))
+    is_records(&file.path).then(|| shown_records(bytes))
 }
 
 /// The differences in the form of `diff -u`; none where the entries are equal.
-fn unified(path: &ClusterPath, old: &[(Vec<u8>, String)], new: &[(Vec<u8>, String)]) -> Option<Vec<String>> {
-    let key = |entries: &[(Vec<u8>, String)]| entries.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
-    let operations = capture_diff_slices(Algorithm::Myers, &key(old), &key(new));
+fn unified(path: &ClusterPath, old: &[String], new: &[String]) -> Option<Vec<String>> {
+    let operations = capture_diff_slices(Algorithm::Myers, old, new);
     let mut lines = Vec::new();
     for group in group_diff_ops(operations, AROUND) {
         if !lines.is_empty() {
@@ -134,7 +140,7 @@ fn unified(path: &ClusterPath, old: &[(Vec<u8>, String)], new: &[(Vec<u8>, Strin
                 ChangeTag::Delete => '-',
                 ChangeTag::Insert => '+',
             };
-            lines.extend(entries.iter().map(|(_, shown)| format!("{sign}{shown}")));
+            lines.extend(entries.iter().map(|shown| format!("{sign}{shown}")));
         }
     }
     if lines.is_empty() {
@@ -190,17 +196,14 @@ mod tests {
                     "primary_conninfo = 'host=a password=x'",
                     "primary_conninfo = 'host=a password=y'",
                 ),
-                Some(vec!["-primary_conninfo = host=a password=***", "+primary_conninfo = host=a password=***"]),
+                None,
             ),
             (file("pg_hba.conf", "local  all all trust", "local all\tall trust # x"), None),
             (
                 file("pg_hba.conf", "local all all trust\n", "local all all peer\n"),
                 Some(vec!["-local all all trust", "+local all all peer"]),
             ),
-            (
-                file("pg_hba.conf", "host a a a ldap ldapbindpasswd=x\n", "host a a a ldap ldapbindpasswd=y\n"),
-                Some(vec!["-host a a a ldap ldapbindpasswd=***", "+host a a a ldap ldapbindpasswd=***"]),
-            ),
+            (file("pg_hba.conf", "host a a a ldap ldapbindpasswd=x\n", "host a a a ldap ldapbindpasswd=y\n"), None),
         ];
         for (file, expected) in cases {
             let found = difference(&file).map(|lines| lines.iter().skip(2).cloned().collect::<Vec<_>>());
@@ -243,6 +246,9 @@ mod tests {
         assert_eq!((none.status, none.evidence), (CheckStatus::Pass, vec![appended.to_owned()]));
         let same = configuration(&[file("postgresql.conf", "# a", "# b")], None);
         assert_eq!((same.status, same.evidence.len()), (CheckStatus::Pass, 1));
+        let hidden = [file("pg_hba.conf", "host a a a ldap ldapbindpasswd=x\n", "host a a a ldap ldapbindpasswd=y\n")];
+        let hidden = configuration(&hidden, None);
+        assert_eq!((hidden.status, hidden.evidence.len()), (CheckStatus::Warn, 1));
         let changed =
             configuration(&[file("postgresql.conf", "a = 1", "a = 2"), file("pg_ident.conf", "", "m a b")], None);
         assert_eq!(changed.status, CheckStatus::Warn);

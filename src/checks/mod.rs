@@ -35,6 +35,7 @@ pub use follower::{Limits, SourceSlots, primary_slot_name, standby_parameters};
 pub use log_files::{log_directories, log_files};
 pub use replay_wal::{OtherWal, replay_wal};
 pub use replication_slots::{SlotFile, replication_slots};
+pub use secrets::without_secrets;
 pub use source_server::source_server;
 pub use source_wal_retention::{NeededWal, source_wal_retention};
 pub use space::{Room, space};

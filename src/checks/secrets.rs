@@ -2,10 +2,11 @@
 //!
 //! Where it is not known that a value is harmless, it is not shown. Comments are never shown: they may say anything.
 
-use crate::types::plain;
+use crate::format::parse_settings;
+use crate::types::{ClusterPath, plain};
 
 /// What stands for a value that is not shown.
-const HIDDEN: &str = "***";
+pub(super) const HIDDEN: &str = "***";
 
 /// Parts of the names of things that are secret, or of what tells of them.
 const SECRET_WORDS: [&str; 13] = [
@@ -79,16 +80,49 @@ const HBA_OPTIONS: [&str; 19] = [
     "radiusservers",
 ];
 
+/// A file of configuration with what may be shown of it, and no comments: of settings where `has_settings` says so, of
+/// records where its name does, otherwise empty. What [`super::configuration`] shows of it is what it shows of the file.
+#[must_use]
+pub fn without_secrets(path: &ClusterPath, has_settings: bool, bytes: &[u8]) -> Vec<u8> {
+    let mut lines = if bytes.contains(&0) {
+        Vec::new()
+    } else if has_settings {
+        let settings = parse_settings(bytes).into_iter();
+        settings
+            .map(|setting| format!("{} = '{}'", setting.name, quoted(&shown_value(&setting.name, &setting.value))))
+            .collect()
+    } else if is_records(path) {
+        shown_records(bytes)
+    } else {
+        Vec::new()
+    };
+    lines.push(String::new());
+    lines.join("\n").into_bytes()
+}
+
+/// Whether a file holds records, as `pg_hba.conf` does.
+pub(super) fn is_records(path: &ClusterPath) -> bool {
+    matches!(path.as_bytes(), b"pg_hba.conf" | b"pg_ident.conf")
+}
+
+/// A value as it stands between quotes in a file of settings.
+fn quoted(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('\'', "''")
+}
+
 /// A setting as `name = value`.
 pub(super) fn shown_setting(name: &str, value: &str) -> String {
-    let shown = if name == "primary_conninfo" {
+    format!("{} = {}", plain(name), shown_value(name, value))
+}
+
+fn shown_value(name: &str, value: &str) -> String {
+    if name == "primary_conninfo" {
         shown_conninfo(value)
     } else if hides_value(name, value) {
         HIDDEN.to_owned()
     } else {
         plain(value)
-    };
-    format!("{} = {shown}", plain(name))
+    }
 }
 
 /// Whether a setting's value may be, or hold, a secret. Those of extensions are not known: only switches and numbers of
@@ -125,9 +159,17 @@ pub(super) fn shown_conninfo(text: &str) -> String {
     let Some(settings) = keywords_and_values(text) else { return HIDDEN.to_owned() };
     let shown = settings.iter().map(|(keyword, value)| {
         let hidden = !CONNECTION.contains(&keyword.as_str()) || may_hold_secret(value);
-        format!("{}={}", plain(keyword), if hidden { HIDDEN.to_owned() } else { plain(value) })
+        format!("{}={}", plain(keyword), if hidden { HIDDEN.to_owned() } else { conninfo_word(&plain(value)) })
     });
     shown.collect::<Vec<_>>().join(" ")
+}
+
+/// A value as it stands in a connection string.
+fn conninfo_word(value: &str) -> String {
+    if !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c == '\'' || c == '\\') {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
 /// Where a connection URI leads: without the user, who may come with a password, and without parameters.
@@ -175,11 +217,11 @@ fn value_of(text: &str) -> Option<(String, &str)> {
     (!quoted).then_some((value, ""))
 }
 
-/// The records of a `pg_hba.conf` or `pg_ident.conf`, without comments: what tells each from others, and how it is shown.
-pub(super) fn shown_records(bytes: &[u8]) -> Vec<(Vec<u8>, String)> {
+/// The records of a `pg_hba.conf` or `pg_ident.conf`, without comments.
+pub(super) fn shown_records(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n").replace("\\\n", "");
     let records = text.lines().map(words_of).filter(|words| !words.is_empty());
-    records.map(|words| (words.join("\0").into_bytes(), shown_record(&words))).collect()
+    records.map(|words| shown_record(&words)).collect()
 }
 
 /// A record up to the first word that tells of a secret: what comes behind that may be one.
@@ -222,6 +264,7 @@ fn words_of(line: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -244,16 +287,23 @@ mod tests {
             ("pgext.on", "On", "pgext.on = On"),
             ("primary_conninfo", "host=a password=b", "primary_conninfo = host=a password=***"),
         ];
+        let path = ClusterPath::new(b"postgresql.conf").unwrap();
         for (name, value, expected) in cases {
             assert_eq!(shown_setting(name, value), expected);
+            let line = format!("{name} = '{}' # secret", quoted(value).replace('\n', "\\n"));
+            let public = without_secrets(&path, true, line.as_bytes());
+            assert!(!String::from_utf8_lossy(&public).contains("secret"), "{line}");
+            let again = parse_settings(&public).into_iter().map(|setting| shown_setting(&setting.name, &setting.value));
+            assert_eq!(again.collect::<Vec<_>>(), [expected]);
         }
+        assert_eq!(without_secrets(&ClusterPath::new(b"pg_hosts.conf").unwrap(), false, b"secret"), b"");
     }
 
     #[test]
     fn connection_strings() {
         let cases = [
             ("", ""),
-            ("host=a  port = 5432 user='it\\'s me'", "host=a port=5432 user=it's me"),
+            ("host=a  port = 5432 user='it\\'s me'", r"host=a port=5432 user='it\'s me'"),
             ("host=a PASSWORD='b c' sslpassword=d\\ e passfile=/f", "host=a password=*** sslpassword=*** passfile=***"),
             ("options='-c a=b'", "options=***"),
             ("host=a password='b", "***"),
@@ -269,6 +319,7 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(shown_conninfo(text), expected, "{text}");
+            assert_eq!(shown_conninfo(expected), expected, "shown again");
         }
     }
 
@@ -292,7 +343,8 @@ mod tests {
             "local all all password",
             "m /^(.*)@x$ \\1",
         ];
-        let shown: Vec<String> = shown_records(text).into_iter().map(|(_, shown)| shown).collect();
-        assert_eq!(shown, expected);
+        assert_eq!(shown_records(text), expected);
+        let path = ClusterPath::new(b"pg_hba.conf").unwrap();
+        assert_eq!(shown_records(&without_secrets(&path, false, text)), expected);
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use pg_unfork::cluster::SourceKind;
 use pg_unfork::error::{Context, Error, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
-use pg_unfork::io::{DataDirectory, DocumentFile, Load, real_directory_of, write_document};
+use pg_unfork::io::{DataDirectory, DocumentFile, real_directory_of, write_document};
 use pg_unfork::listing::{ListedSource, SourceListing, identify, list_source, parse, write_json};
 use pg_unfork::report::{bytes, count};
 use pg_unfork::types::LinkText;
@@ -30,7 +30,7 @@ pub(super) fn run(arguments: &ListArguments) -> Result<ExitCode> {
             source::directory(directory)?
         }
         // Nothing is written, so a signal may end the process as it always does.
-        (None, Some(server)) => source::server(server, arguments.patience.with(Interrupt::new()), Load::single())?,
+        (None, Some(server)) => source::server_to_plan(server, arguments.patience.with(Interrupt::new()))?,
         (None, None) => return Err(Error::new(ErrorKind::Usage, "no source is named")),
     };
     let listed = list_source(&mut *source, state::utc(), &Watch::new());

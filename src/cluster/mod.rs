@@ -300,6 +300,12 @@ pub trait Source: ClusterReader {
         Names::default()
     }
 
+    /// What all databases and relations are called on it, up to a limit, as far as its server tells in a minute; nothing
+    /// for a stopped directory. Nothing depends on it.
+    fn all_names(&mut self) -> Names {
+        Names::default()
+    }
+
     /// Another handle on the same source, for a thread of its own; none where there is only this one.
     fn another(&self) -> Option<Box<dyn Source + Send>> {
         None

@@ -6,7 +6,8 @@ use super::FORMAT_VERSION;
 use super::entries::Entries;
 use super::model::{ListedFile, ListedMoment, ListedRecord, SourceListing};
 use super::text::{FileText, HexBytes};
-use crate::cluster::{Source, SourceKind, contradiction};
+use crate::checks::{is_configuration, without_secrets};
+use crate::cluster::{FileEntry, Inventory, SMALL_FILE_LIMIT, Settings, Source, SourceKind, contradiction};
 use crate::error::{Context, Error, Result};
 use crate::format::ControlFile;
 use crate::format::wal::WalFormat;
@@ -31,9 +32,10 @@ pub fn list_source(source: &mut dyn Source, created: String, progress: &dyn Prog
         return Err(Error::precondition(format!("the source has what no data directory can have: {contradiction}"))
             .hint("check what the source's address leads to"));
     }
-    let files = small_files(source, &history)?;
+    let files = small_files(source, &history, &inventory)?;
     let records = records(source, &control, &history)?;
     let server = source.server_facts()?;
+    let names = source.all_names().into();
     let provable =
         ProvableSource { control: &control, history: &history, kind: source.kind(), end, files: &inventory }.files();
     let digests = source.digests(&provable, progress)?;
@@ -56,6 +58,7 @@ pub fn list_source(source: &mut dyn Source, created: String, progress: &dyn Prog
         files,
         format_version: FORMAT_VERSION.to_owned(),
         kind: source.kind(),
+        names,
         primary_conninfo: source.primary_conninfo(control.facts().major),
         records,
         server,
@@ -80,13 +83,33 @@ fn end(source: &dyn Source, control: &ControlFile, moment: &ListedMoment) -> Res
     })
 }
 
-/// The small files that a plan reads. Settings may hold secrets, and are left out.
-fn small_files(source: &mut dyn Source, history: &TimelineHistory) -> Result<Vec<ListedFile>> {
+/// The small files that a plan reads: the timeline history, and configuration without its secrets.
+fn small_files(source: &mut dyn Source, history: &TimelineHistory, listed: &Inventory) -> Result<Vec<ListedFile>> {
+    let mut files = configuration(source, listed);
     let own = history.entries().last().map(|entry| entry.timeline).filter(|own| *own != TimelineId::new(1));
-    let Some(own) = own else { return Ok(Vec::new()) };
-    let path = named(&format!("pg_wal/{:08X}.history", own.get()))?;
-    let content = source.read_small(&path)?;
-    Ok(content.map(|content| ListedFile { content: FileText::new(content), path }).into_iter().collect())
+    if let Some(own) = own {
+        let path = named(&format!("pg_wal/{:08X}.history", own.get()))?;
+        let content = source.read_small(&path)?;
+        files.extend(content.map(|content| ListedFile { content: FileText::new(content), path }));
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+/// Files of configuration, with what a plan may show of them. Those that cannot be read are left out.
+fn configuration(source: &mut dyn Source, listed: &Inventory) -> Vec<ListedFile> {
+    let settings = Settings::read(source, listed);
+    let is_file = |(path, entry): &(ClusterPath, FileEntry)| {
+        entry.size().is_some_and(|size| size <= SMALL_FILE_LIMIT) && is_configuration(path, &[&settings])
+    };
+    let mut files = Vec::new();
+    for (path, _) in listed.iter().filter(is_file) {
+        let Ok(Some(bytes)) = source.read_small(&path) else { continue };
+        let main = matches!(path.as_bytes(), b"postgresql.conf" | b"postgresql.auto.conf");
+        let content = without_secrets(&path, main || settings.files.contains(&path), &bytes);
+        files.push(ListedFile { content: FileText::new(content), path });
+    }
+    files
 }
 
 /// The first record of the last timeline and the one of the last checkpoint, as far as they are there.

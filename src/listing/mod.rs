@@ -26,7 +26,9 @@ mod write;
 
 pub use collect::list_source;
 pub use entries::{Entries, EntryKind, ListedDigests, ListedEntry};
-pub use model::{ListedFile, ListedMoment, ListedPosition, ListedRecord, SourceListing};
+pub use model::{
+    ListedDatabase, ListedFile, ListedMoment, ListedNames, ListedPosition, ListedRecord, ListedRelation, SourceListing,
+};
 pub use read::{ListingError, parse};
 pub use source::ListedSource;
 pub use text::{FileText, HexBytes};

@@ -1,13 +1,15 @@
 //! The document's types. Fields stand in the byte order of their names, which is the order in which they are written.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::entries::Entries;
 use super::text::{FileText, HexBytes};
-use crate::cluster::{Position, ServerFacts, SourceKind};
+use crate::cluster::{Names, Position, ServerFacts, SourceKind};
 use crate::manifest::Tool;
-use crate::types::{ClusterPath, Lsn};
+use crate::types::{ClusterPath, Lsn, RelFileNumber};
 
 /// Everything that a plan asks a source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +32,8 @@ pub struct SourceListing {
     pub format_version: String,
     /// How it was reached.
     pub kind: SourceKind,
+    /// What databases and relations were called, as far as its server told.
+    pub names: ListedNames,
     /// What `primary_conninfo` must say to follow it, without a password; none for a stopped directory.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub primary_conninfo: Option<String>,
@@ -70,6 +74,55 @@ impl From<Position> for ListedPosition {
 impl From<ListedPosition> for Position {
     fn from(position: ListedPosition) -> Self {
         Self { in_recovery: position.in_recovery, lsn: position.lsn }
+    }
+}
+
+/// What numbers were called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListedNames {
+    /// Databases, by their oids.
+    pub databases: Vec<ListedDatabase>,
+    /// Relations, by their files.
+    pub relations: Vec<ListedRelation>,
+}
+
+/// A database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListedDatabase {
+    /// What it was called.
+    pub name: String,
+    /// Its oid.
+    pub oid: u32,
+}
+
+/// A relation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListedRelation {
+    /// Schema and name, quoted as SQL wants them.
+    pub name: String,
+    /// Its file.
+    pub relation: RelFileNumber,
+}
+
+impl From<Names> for ListedNames {
+    fn from(names: Names) -> Self {
+        Self {
+            databases: names.databases.into_iter().map(|(oid, name)| ListedDatabase { name, oid }).collect(),
+            relations: names.relations.into_iter().map(|(relation, name)| ListedRelation { name, relation }).collect(),
+        }
+    }
+}
+
+impl ListedNames {
+    /// Those of these databases and relations.
+    pub(super) fn of(&self, databases: &[u32], relations: &[RelFileNumber]) -> Names {
+        let wanted: BTreeSet<_> = relations.iter().collect();
+        let is_wanted = |listed: &&ListedRelation| wanted.contains(&listed.relation);
+        let database = |listed: &ListedDatabase| (listed.oid, listed.name.clone());
+        Names {
+            databases: self.databases.iter().filter(|listed| databases.contains(&listed.oid)).map(database).collect(),
+            relations: self.relations.iter().filter(is_wanted).map(|l| (l.relation, l.name.clone())).collect(),
+        }
     }
 }
 

@@ -4,13 +4,13 @@ use sha2::{Digest, Sha256};
 
 use super::model::{ListedMoment, SourceListing};
 use crate::cluster::{
-    ClusterReader, Comparison, DifferingBlocks, DirectoryId, FileEntry, Holds, Inventory, Likeness, LocalFiles,
+    ClusterReader, Comparison, DifferingBlocks, DirectoryId, FileEntry, Holds, Inventory, Likeness, LocalFiles, Names,
     PieceDigests, Position, ReadAt, Request, ServerFacts, Sink, Source, SourceKind,
 };
 use crate::error::{Error, Result};
 use crate::format::{CONTROL_FILE_SIZE, Major};
 use crate::progress::{Progress, Stage};
-use crate::types::ClusterPath;
+use crate::types::{ClusterPath, RelFileNumber};
 
 /// A source as its listing says that it was. Nothing can be fetched from it.
 #[derive(Debug)]
@@ -167,6 +167,10 @@ impl Source for ListedSource {
         requests.first().map_or(Ok(()), |request| Err(not_listed(&request.path)))
     }
 
+    fn names(&mut self, databases: &[u32], relations: &[RelFileNumber]) -> Names {
+        self.listing.names.of(databases, relations)
+    }
+
     fn server_facts(&mut self) -> Result<Option<ServerFacts>> {
         Ok(self.listing.server.clone())
     }
@@ -181,7 +185,7 @@ fn not_listed(path: &ClusterPath) -> Error {
 mod tests {
     use super::*;
     use crate::cluster::{FileKind, Hashing};
-    use crate::listing::{Entries, HexBytes, ListedRecord};
+    use crate::listing::{Entries, HexBytes, ListedNames, ListedRecord};
     use crate::manifest::Tool;
     use crate::progress::Silent;
     use crate::types::BlockRange;
@@ -205,6 +209,7 @@ mod tests {
             files: Vec::new(),
             format_version: String::new(),
             kind: SourceKind::StoppedDirectory,
+            names: ListedNames::default(),
             primary_conninfo: None,
             records: vec![ListedRecord { length: 6, offset: 8, path, sha256 }],
             server: None,

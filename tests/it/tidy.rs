@@ -17,7 +17,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("discard", &["types", "error", "format", "cluster", "manifest"]),
     ("plan", &["types", "error", "progress", "format", "cluster", "manifest", "checks", "discard"]),
     ("apply", &["types", "error", "interrupt", "progress", "format", "cluster", "manifest", "checks", "plan"]),
-    ("listing", &["types", "error", "progress", "format", "cluster", "manifest", "plan"]),
+    ("listing", &["types", "error", "progress", "format", "cluster", "manifest", "checks", "plan"]),
     ("report", &["types", "cluster", "manifest"]),
     ("io", &["types", "error", "interrupt", "progress", "format", "cluster"]),
 ];

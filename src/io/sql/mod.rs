@@ -385,6 +385,10 @@ impl Source for SqlSource {
         self.find_names(databases, relations)
     }
 
+    fn all_names(&mut self) -> Names {
+        self.find_all_names()
+    }
+
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {
         let mut reached = Reached::nothing();
         let (mut growing, mut growth) = (None, 0);

@@ -16,6 +16,10 @@ use crate::types::RelFileNumber;
 
 /// How long all names together may take.
 const BUDGET: Duration = Duration::from_secs(10);
+/// How long the names of everything may take.
+const BUDGET_FOR_ALL: Duration = Duration::from_secs(60);
+/// How many relations all of them may be.
+const MOST_OF_ALL: usize = 200_000;
 /// How long the server may be silent meanwhile.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How many relations are asked for, and how many in one query.
@@ -37,7 +41,48 @@ const RELATIONS: &str = "
       JOIN pg_catalog.pg_class AS c ON c.oid = w.relation
       JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace";
 
+/// The databases that one can connect to, and whether this is one of them.
+const ALL_DATABASES: &str = "SELECT oid, textsend(datname) FROM pg_catalog.pg_database WHERE datallowconn ORDER BY oid";
+
+/// The relations with files: tablespace, database (none: all share it), file, name.
+const ALL_RELATIONS: &str = "
+    SELECT CASE WHEN c.relisshared THEN 1664 WHEN c.reltablespace = 0 THEN d.dattablespace ELSE c.reltablespace END,
+           CASE WHEN c.relisshared THEN 0::oid ELSE d.oid END, pg_catalog.pg_relation_filenode(c.oid),
+           pg_catalog.textsend(pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(c.relname))
+      FROM pg_catalog.pg_class AS c
+      JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace
+      JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
+     WHERE c.relpersistence <> 't' AND pg_catalog.pg_relation_filenode(c.oid) IS NOT NULL
+     LIMIT 200000";
+
 impl SqlSource {
+    /// The names of everything, as far as they can be found out.
+    pub(super) fn find_all_names(&self) -> Names {
+        let until = Instant::now() + BUDGET_FOR_ALL;
+        let mut names = Names::default();
+        let Some(incarnation) = self.session.as_ref().map(|session| session.incarnation) else { return names };
+        let Some(mut client) = self.connect_to(None, incarnation, until) else { return names };
+        let Ok(known) = client.query(ALL_DATABASES, &[]).map_err(drop).and_then(|rows| {
+            let row = |row: &postgres::Row| Ok((column(row, 0)?, column::<Vec<u8>>(row, 1)?));
+            rows.iter().map(row).collect::<Result<BTreeMap<u32, Vec<u8>>, Trouble>>().map_err(drop)
+        }) else {
+            return names;
+        };
+        for (oid, name) in known {
+            names.databases.insert(oid, shown(&name));
+            if Instant::now() >= until || names.relations.len() >= MOST_OF_ALL {
+                break;
+            }
+            let name = std::str::from_utf8(&name).ok();
+            let Some(mut client) = name.and_then(|name| self.connect_to(Some(name), incarnation, until)) else {
+                continue;
+            };
+            // What came before something went wrong is a help, too.
+            let _ = take_all(&mut client, &mut names);
+        }
+        names
+    }
+
     /// The names of these, as far as they can be found out.
     pub(super) fn find_names(&self, databases: &[u32], relations: &[RelFileNumber]) -> Names {
         let until = Instant::now() + BUDGET;
@@ -88,6 +133,20 @@ impl SqlSource {
         let started = column(&started, 0).ok().map(Incarnation::of);
         (started == Some(incarnation)).then_some(client)
     }
+}
+
+/// Takes the names of a database's relations.
+fn take_all(client: &mut Client, names: &mut Names) -> Result<(), Trouble> {
+    let mut rows = client.query_raw(ALL_RELATIONS)?;
+    while let Some(row) = rows.next()? {
+        let relation =
+            RelFileNumber { tablespace: column(&row, 0)?, database: column(&row, 1)?, relation: column(&row, 2)? };
+        let name: &[u8] = column(&row, 3)?;
+        if names.relations.len() < MOST_OF_ALL {
+            names.relations.insert(relation, shown(name));
+        }
+    }
+    Ok(())
 }
 
 fn database_names(client: &mut Client, oids: &[u32]) -> Result<BTreeMap<u32, Vec<u8>>, Trouble> {
