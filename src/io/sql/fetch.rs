@@ -7,7 +7,7 @@ use std::time::Instant;
 use postgres::Row;
 use postgres::types::Type;
 
-use super::client::{Asked, Parameter, Trouble};
+use super::client::{Asked, Parameter, Question, Trouble};
 use super::pieces::{Piece, Reached, Read};
 use super::session::Session;
 use super::trouble::{column, query_failed};
@@ -231,6 +231,19 @@ impl Session {
             self.took(begin.elapsed());
         }
         Ok(bytes.map(<[u8]>::to_vec))
+    }
+
+    /// Reads small files, up to `length` bytes of each, in a single round trip: by the inner option whether they
+    /// exist, none where one could not be read.
+    pub(super) fn read_together(&mut self, names: &[&str], length: u64) -> Result<Vec<Option<Option<Vec<u8>>>>> {
+        const QUESTION: &str = "SELECT pg_catalog.pg_read_binary_file($1, 0, $2, true)";
+        let asked = i64::try_from(length).unwrap_or(i64::MAX);
+        let parameters: Vec<[Parameter<'_>; 2]> =
+            names.iter().map(|name| -> [Parameter<'_>; 2] { [(name, Type::TEXT), (&asked, Type::INT8)] }).collect();
+        let questions: Vec<Question<'_>> = parameters.iter().map(|both| (QUESTION, both.as_slice())).collect();
+        let answers = self.client.ask_all(&questions).map_err(failed)?;
+        let content = |row: Row| Some(bytes_of(&row, 0).ok()?.map(<[u8]>::to_vec));
+        Ok(answers.into_iter().map(|answer| answer.ok().and_then(content)).collect())
     }
 
     /// A path that is known to be text as such.

@@ -26,6 +26,7 @@ mod pieces;
 mod session;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
@@ -75,6 +76,8 @@ pub struct SqlSource {
     load: Load,
     session: Option<Session>,
     seen: Option<Seen>,
+    /// Configuration that was read to plan with: a plan asks for it more than once, and should find the same.
+    configuration: BTreeMap<ClusterPath, Option<Vec<u8>>>,
     /// What the first session and all others share.
     desk: Arc<Desk>,
     /// The other sessions.
@@ -82,6 +85,9 @@ pub struct SqlSource {
     /// Ends what the first session is waited for in a run that nobody needs any more.
     over: Interrupt,
 }
+
+/// Files of configuration that are read together.
+const CONFIGURATION: [&str; 4] = ["postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"];
 
 impl fmt::Debug for SqlSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,9 +121,35 @@ impl SqlSource {
         let desk = Arc::new(Desk::new(load));
         let crew = Crew::new(Arc::clone(&desk));
         let over = Interrupt::new();
-        let mut source = Self { conninfo, purpose, patience, load, session: None, seen: None, desk, crew, over };
+        let configuration = BTreeMap::new();
+        let mut source =
+            Self { conninfo, purpose, patience, load, session: None, seen: None, configuration, desk, crew, over };
         source.patiently(|_, _| Ok(()))?;
         Ok(source)
+    }
+
+    /// The bytes of a small file.
+    fn read_whole(&mut self, path: &ClusterPath) -> Result<Option<Vec<u8>>> {
+        let limit = SMALL_FILE_LIMIT + 1;
+        let bytes = self.patiently(|session, _| session.moved_on().read_part(path, 0, limit))?;
+        if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 >= limit) {
+            let message = format!("{path} of the source server is larger than {SMALL_FILE_LIMIT} bytes");
+            return Err(Error::failure(message));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads the files of configuration that every cluster has, in a single round trip.
+    fn read_configuration(&mut self) -> Result<()> {
+        let limit = SMALL_FILE_LIMIT + 1;
+        let contents = self.patiently(|session, _| session.moved_on().read_together(&CONFIGURATION, limit))?;
+        for (name, content) in CONFIGURATION.iter().zip(contents) {
+            let fits = |content: &Option<Vec<u8>>| content.as_ref().is_none_or(|bytes| (bytes.len() as u64) < limit);
+            if let (Ok(path), Some(content)) = (ClusterPath::new(name.as_bytes()), content.filter(fits)) {
+                self.configuration.insert(path, content);
+            }
+        }
+        Ok(())
     }
 
     /// Does what needs a session, and does it again in a new one where the connection was lost.
@@ -305,13 +337,19 @@ impl ClusterReader for SqlSource {
     }
 
     fn read_small(&mut self, path: &ClusterPath) -> Result<Option<Vec<u8>>> {
-        let limit = SMALL_FILE_LIMIT + 1;
-        let bytes = self.patiently(|session, _| session.moved_on().read_part(path, 0, limit))?;
-        if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 >= limit) {
-            let message = format!("{path} of the source server is larger than {SMALL_FILE_LIMIT} bytes");
-            return Err(Error::failure(message));
+        let is_configuration = self.purpose == Purpose::Plan && path.as_bytes().ends_with(b".conf");
+        if !is_configuration {
+            return self.read_whole(path);
         }
-        Ok(bytes)
+        if self.configuration.is_empty() {
+            self.read_configuration()?;
+        }
+        if let Some(known) = self.configuration.get(path) {
+            return Ok(known.clone());
+        }
+        let content = self.read_whole(path)?;
+        self.configuration.insert(path.clone(), content.clone());
+        Ok(content)
     }
 
     fn list(&mut self, progress: &dyn Progress) -> Result<Inventory> {
