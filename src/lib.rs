@@ -9,6 +9,7 @@
 //! format     PostgreSQL's files: bytes <-> values, one row of facts per major
 //! cluster    what a source and a target are: traits, inventory, path rules
 //! checks     facts -> what stands against it, what is lost, what to do; pure
+//! discard    what WAL records mean, and what is lost with them
 //! plan       facts -> decisions -> manifest; pure but for the reading it asks the traits for
 //! manifest   the contract: one JSON document, its digest, its schema, its validation
 //! listing    a source as a document, which takes its place in a plan

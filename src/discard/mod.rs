@@ -13,8 +13,8 @@
 //!
 //! A record counts once for each relation that its blocks are of, whatever the fork. Index entries are `index`, their
 //! removal is `vacuum`, and so is the pruning of pages that a query does on its way. Files that are made or given away
-//! are `ddl`; CREATE INDEX, VACUUM FULL, TRUNCATE and most kinds of ALTER TABLE make files, too. Where a new index is filled page by
-//! page, its records are `other`. The relations of a transaction are tables, sequences and files that it made: what
+//! are `ddl`; CREATE INDEX, VACUUM FULL, TRUNCATE and many kinds of ALTER TABLE make files, too. Where a new index is
+//! filled page by page, its records are `other`. The relations of a transaction are tables, sequences and files that it made: what
 //! indexes it changed follows.
 //!
 //! The verdict is `data` unless the contrary is proven:
@@ -22,6 +22,7 @@
 //! - Each transaction that committed counts, if it only took numbers from a sequence: they were given out. Each that is
 //!   left prepared; each that was prepared before the fork and ended after it, since a rewind prepares it again; each
 //!   message of `pg_logical_emit_message`; and what resource managers of extensions wrote outside of transactions.
+//! - Rebuilding counts, too: VACUUM FULL, CLUSTER and REINDEX change catalogs as any other DDL does.
 //! - Maintenance is a committed transaction that is proven to have begun after the fork, did some of what ANALYZE and
 //!   VACUUM do (rows of `pg_statistic` and of `pg_statistic_ext_data`, rows of catalogs overwritten in place, truncation of a
 //!   table's end) and no other change that WAL tells of. That it began after the fork is known by the lists of

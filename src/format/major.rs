@@ -76,7 +76,7 @@ pub struct MajorFacts {
     pub toplevel_xid: bool,
     /// Block image flags.
     pub image_flags: ImageFlags,
-    /// Operations of resource manager Database that only touch whole files.
+    /// Operations of resource manager Database that only touch whole files; the last one drops a database.
     pub database_operations: &'static [u8],
     /// Whether commit and abort records have the flag that marks special updates of relation
     /// files (dropped relations), which the files' listing covers.

@@ -140,7 +140,7 @@ pub struct RecordCounts {
     pub insert: u64,
     /// Anything else: row locks, sequences, full pages, other resource managers.
     pub other: u64,
-    /// Truncations.
+    /// Ends of files that were cut off, by VACUUM most of all: the command TRUNCATE makes a new file, which is `ddl`.
     pub truncate: u64,
     /// Rows updated.
     pub update: u64,
