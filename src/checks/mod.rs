@@ -64,8 +64,9 @@ pub(crate) fn finding(id: &str, status: CheckStatus, detail: String, remedy: Opt
     Check { commands: Vec::new(), detail, evidence: Vec::new(), id: id.to_owned(), remedy, status }
 }
 
-/// The check with its evidence and commands, bounded; what could disturb a line is escaped in the evidence.
+/// The check with its evidence and commands, bounded; what could disturb a line is escaped in detail and evidence.
 fn with_lines(mut check: Check, evidence: Vec<String>, commands: Vec<String>) -> Check {
+    check.detail = plain(&check.detail);
     check.evidence = bounded(evidence).iter().map(|line| plain(line)).collect();
     check.commands = bounded(commands);
     check

@@ -9,7 +9,8 @@ use crate::manifest::{Action, ActionKind, Check, CheckStatus};
 use crate::types::{ClusterPath, LinkText};
 
 /// `special_files`: sockets, named pipes and devices in the target, which a plan does not see, and symlinks other than
-/// those of `pg_wal` and tablespaces, which it does not follow: what becomes of each.
+/// those of `pg_wal` and tablespaces, which it does not follow: what becomes of each. Fails where one is in the way of a
+/// directory or a link.
 #[must_use]
 pub fn special_files(target: &Inventory, actions: &[Action]) -> Check {
     let links: Vec<(ClusterPath, Vec<u8>)> = target.links().filter(|(path, _)| !is_tablespace_link(path)).collect();
@@ -21,6 +22,7 @@ pub fn special_files(target: &Inventory, actions: &[Action]) -> Check {
     let actions: HashMap<&[u8], &Action> = actions.iter().map(|action| (action.path.as_bytes(), action)).collect();
     let mut evidence: Vec<String> =
         special.iter().map(|(path, kind)| format!("{path}: {}, {}", kind.words(), fate(path, &actions))).collect();
+    let in_the_way = special.iter().any(|(path, _)| is_in_the_way(path, &actions));
     let mut doubtful = !special.is_empty();
     for (path, text) in links {
         let is_removed = actions.contains_key(path.as_bytes());
@@ -34,20 +36,29 @@ pub fn special_files(target: &Inventory, actions: &[Action]) -> Check {
         evidence.push(format!("{path} -> {}: {fate}", LinkText::new(&text)));
     }
     let detail = format!("sockets, named pipes, devices and symlinks in the target: {}", evidence.len());
-    let (status, remedy) = if doubtful {
-        let remedy = "take out of the data directory what PostgreSQL has not put there; replace by a mount a symlink behind \
-                      which data is";
-        (CheckStatus::Warn, Some(remedy))
-    } else {
-        (CheckStatus::Pass, None)
+    let remedy = "take out of the data directory what PostgreSQL has not put there; replace by a mount a symlink behind which \
+                  data is";
+    let status = match (in_the_way, doubtful) {
+        (true, _) => CheckStatus::Fail,
+        (false, true) => CheckStatus::Warn,
+        (false, false) => CheckStatus::Pass,
     };
+    let remedy = (status != CheckStatus::Pass).then_some(remedy);
     with_lines(finding("special_files", status, detail, remedy), evidence, Vec::new())
+}
+
+/// Whether an apply would fail to make a directory or a link where something is that no plan sees.
+fn is_in_the_way(path: &ClusterPath, actions: &HashMap<&[u8], &Action>) -> bool {
+    let makes = |action: &&Action| matches!(action.kind, ActionKind::CreateDirectory | ActionKind::CreateSymlink);
+    actions.get(path.as_bytes()).is_some_and(makes)
 }
 
 /// What becomes of a path that no plan sees.
 fn fate(path: &ClusterPath, actions: &HashMap<&[u8], &Action>) -> &'static str {
     let goes = |directory: &[u8]| actions.get(directory).is_some_and(|action| action.kind == ActionKind::Remove);
-    if actions.contains_key(path.as_bytes()) {
+    if is_in_the_way(path, actions) {
+        "is in the way of what the source has there"
+    } else if actions.contains_key(path.as_bytes()) {
         "is replaced by what the source has there"
     } else if path.directories().any(goes) {
         "stays, and keeps its directory from being removed"
@@ -95,5 +106,10 @@ mod tests {
             "x/s: socket, stays, and keeps its directory from being removed",
         ];
         assert_eq!(found.evidence, evidence);
+        let mut listing = Listing::new();
+        listing.note(path("s"), SpecialFile::Socket);
+        let found = special_files(&listing.finish(), &[action("s", ActionKind::CreateDirectory)]);
+        assert_eq!(found.status, CheckStatus::Fail);
+        assert_eq!(found.evidence, ["s: socket, is in the way of what the source has there"]);
     }
 }

@@ -36,20 +36,23 @@ pub fn unarchived_wal(actions: &[Action], target: &Inventory, directory: &LinkTe
         fates.len(),
         if fates.len() == 1 { "file" } else { "files" }
     );
-    let remedy = "run the target's archive_command for each, from the data directory, with %p replaced by its path there and %f by \
-                  its name; rename its .ready in pg_wal/archive_status to .done; then plan again. What is removed or \
+    let remedy = "run the target's archive_command (ARCHIVE_COMMAND below) for each, from the data directory, with pg_wal/$f for %p \
+                  and $f for %f; rename its .ready in pg_wal/archive_status to .done; then plan again. What is removed or \
                   replaced is kept in .pg_unfork/undo until pg_unfork clean, but not with --no-undo";
-    let names: Vec<String> = fates.keys().map(|name| shell_word(shown(name).as_bytes())).take(FILES).collect();
-    let more = if fates.len() > FILES { " …" } else { "" };
     let data = shell_word(directory.as_bytes());
-    let commands = vec![
-        format!("postgres -D {data} -C archive_command"),
-        format!("cd {data} && for f in {}{more}; do echo \"archive %p=pg_wal/$f %f=$f\"; done", names.join(" ")),
-    ];
+    let names: Vec<String> = fates.keys().map(|name| shell_word(shown(name).as_bytes())).collect();
+    let archive = names.chunks(FILES).map(|names| {
+        let status = "pg_wal/archive_status/$f";
+        format!(
+            "cd {data} && for f in {}; do ARCHIVE_COMMAND && mv \"{status}.ready\" \"{status}.done\"; done",
+            names.join(" ")
+        )
+    });
+    let commands = std::iter::once(format!("postgres -D {data} -C archive_command")).chain(archive).collect();
     with_lines(finding("unarchived_wal", CheckStatus::Warn, detail, Some(remedy)), evidence, commands)
 }
 
-/// How many files are named in a command.
+/// How many files a command names.
 const FILES: usize = 100;
 
 /// Whether the target has a file in `pg_wal`, or with a suffix in `pg_wal/archive_status`.

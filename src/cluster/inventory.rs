@@ -267,6 +267,17 @@ impl Inventory {
         slots.iter().map(|slot| (ClusterPath::of_known(path_of(text, slot)), self.0.entry(slot)))
     }
 
+    /// What lies below a directory, however deep, in order.
+    pub fn below(&self, directory: &[u8]) -> impl Iterator<Item = (ClusterPath, FileEntry)> {
+        let Listing { text, slots, .. } = &self.0;
+        let inside = [directory, b"/"].concat();
+        let first = slots.partition_point(|slot| path_of(text, slot) < inside.as_slice());
+        let rest = slots.get(first..).unwrap_or_default().iter();
+        rest.map(|slot| (path_of(text, slot), slot))
+            .take_while(move |(path, _)| path.starts_with(&inside))
+            .map(|(path, slot)| (ClusterPath::of_known(path), self.0.entry(slot)))
+    }
+
     /// The symlinks and their texts, in order.
     pub fn links(&self) -> impl Iterator<Item = (ClusterPath, Vec<u8>)> {
         let Listing { text, slots, .. } = &self.0;
@@ -451,6 +462,13 @@ mod tests {
             let inventory = listing.finish();
             prop_assert!(inventory.iter().eq(map.clone()));
             prop_assert_eq!(inventory.get(&asked), map.get(&asked).cloned());
+            let below = map.clone().into_iter().filter(|(path, _)| path.below(asked.as_bytes()).is_some());
+            prop_assert!(inventory.below(asked.as_bytes()).eq(below));
+            let links = map.clone().into_iter().filter_map(|(path, entry)| match entry.kind {
+                FileKind::Symlink { text } => Some((path, text)),
+                FileKind::Directory | FileKind::File { .. } => None,
+            });
+            prop_assert!(inventory.links().eq(links));
             prop_assert_eq!(first.into_iter().collect::<Inventory>().with(second), inventory);
         }
 

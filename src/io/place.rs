@@ -35,6 +35,7 @@ impl Place {
     pub(super) fn obstacle(&self, in_place: bool) -> OsResult<Option<&'static str>> {
         let (parent, name) = match open_parent(self.root.as_fd(), &self.rest) {
             Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR) => return Ok(Some("what is in its directory's place is no directory")),
             opened => opened?,
         };
         if fs::accessat(&parent, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_err() {

@@ -118,12 +118,10 @@ fn in_words(error: &Error) -> String {
 
 /// The state files of the target's slots.
 fn slots(sides: &mut Sides<'_>) -> Result<Vec<SlotFile>> {
-    let is_state = |path: &ClusterPath| {
-        path.below(b"pg_replslot")
-            .and_then(|slot| slot.strip_suffix(b"/state"))
-            .is_some_and(|name| !name.contains(&b'/'))
-    };
-    let files = sides.target_files.iter().filter(|(path, entry)| is_state(path) && entry.size().is_some());
+    let depth = |path: &ClusterPath| path.components().count();
+    let files = sides.target_files.below(b"pg_replslot");
+    let files =
+        files.filter(|(path, entry)| depth(path) == 3 && path.file_name() == b"state" && entry.size().is_some());
     let mut slots = Vec::new();
     for (path, _) in files {
         let bytes = sides.target.read_small(&path)?.unwrap_or_default();

@@ -218,6 +218,14 @@ fn an_ancestor_needs_no_rewind() {
     standby.sql("postgres", "INSERT INTO rows (origin) VALUES ('later')");
     let plan = Plan::of(&source, Source::Server(&standby, "postgres"), &["-R"]);
     assert_eq!(plan.json()["verdict"], "not_needed", "{:?}", plan.json()["checks"]);
+    let status = |plan: &Plan, id: &str| {
+        let checks = plan.json()["checks"].as_array().unwrap().clone();
+        checks.iter().find(|check| check["id"] == id).map(|check| check["status"].as_str().unwrap().to_owned())
+    };
+    let found = ["starts_as_standby", "writable"].map(|id| status(&plan, id));
+    assert_eq!(found, ["pass", "pass"].map(|word| Some(word.to_owned())));
+    let (without, _) = Plan::make(&source, Source::Server(&standby, "postgres"), &[]);
+    assert_eq!((status(&without, "starts_as_standby").as_deref(), status(&without, "writable")), (Some("warn"), None));
     let _ = plan.apply(&[]).success();
     source.start();
     standby.wait_for_streaming();

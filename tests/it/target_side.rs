@@ -269,6 +269,16 @@ fn what_an_apply_would_meet() {
     let _ = outcome.success();
     assert_check(&plan.json(), "starts_as_standby", "pass", &["will have standby.signal"]);
 
+    // What no plan sees, in the way of a directory.
+    fs::create_dir(source.path("odd")).unwrap();
+    fs::write(source.path("odd/file"), "odd").unwrap();
+    drop(UnixListener::bind(target.path("odd")).unwrap());
+    let (plan, outcome) = make();
+    assert_eq!(outcome.status.code(), Some(4), "{outcome}");
+    assert_check(&plan.json(), "special_files", "fail", &["odd: socket, is in the way"]);
+    assert_check(&plan.json(), "writable", "fail", &["odd/file: what is in its directory's place is no directory"]);
+    fs::remove_file(target.path("odd")).unwrap();
+
     // Circles, where something is read through them and where it is not.
     let link = target.links().remove(0);
     let text = fs::read_link(&link).unwrap();
