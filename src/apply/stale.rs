@@ -28,6 +28,8 @@ pub(super) fn target_differences(
     let roots: Vec<Root> = target.roots().into_iter().map(|(path, link)| Root { link, path }).collect();
     if planned.roots != roots {
         differences.field("pg_wal and tablespaces", roots_text(&planned.roots), roots_text(&roots));
+        // The store follows the planned links alone: what is behind others cannot be looked at.
+        return Ok(differences);
     }
     for action in &manifest.actions {
         let found = store.entry(&action.path)?;

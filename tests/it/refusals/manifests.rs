@@ -163,10 +163,14 @@ fn words() {
                 |d| d["source"]["control_file"]["system_identifier"] = json!("1"),
                 "system_identifier: planned",
             ),
-            edit("state, target", |d| d["target"]["control_file"]["state"] = json!("in_production"), "control file"),
+            edit(
+                "state, target",
+                |d| d["target"]["control_file"]["state"] = json!("in_production"),
+                "target: state: planned in_production",
+            ),
             edit("block size", |d| d["target"]["control_file"]["geometry"]["block_size"] = json!(16384), ""),
             edit("history", |d| d["target"]["history"] = json!([]), "timeline history"),
-            edit("roots", |d| d["target"]["roots"] = json!([]), "lead elsewhere than planned"),
+            edit("roots", |d| d["target"]["roots"] = json!([]), "target: pg_wal and tablespaces: planned"),
             edit("a long word", |d| d["verdict"] = json!("x".repeat(10 << 20)), "unknown variant"),
         ],
     );
