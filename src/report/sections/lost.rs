@@ -56,6 +56,10 @@ fn counts(discarded: &Discarded) -> Vec<Part> {
         let text = count(counts.subtransactions, "subtransaction", "subtransactions");
         parts.push(row("", Text::words(format!("{text} of the committed ones"))));
     }
+    if discarded.records_left_out > 0 {
+        let text = count(discarded.records_left_out, "record", "records");
+        parts.push(row("", Text::words(format!("{text} of relations that the plan does not list"))));
+    }
     if counts.prepared > 0 {
         let text = count(counts.prepared, "transaction was prepared", "transactions were prepared");
         let text = Text::words(format!("{text}, and neither committed nor rolled back"));
@@ -153,7 +157,7 @@ fn commits(discarded: &Discarded) -> Table {
                 None => relations_so_far.and(number.to_string()),
             };
         }
-        if commit.relations.len() > 10 {
+        if commit.relations.len() > 10 || commit.more_relations {
             relations = relations.and(", …");
         }
         let time = commit.time.as_ref().map_or_else(Text::default, Text::name);

@@ -16,12 +16,15 @@ pub(super) fn section(manifest: &Manifest) -> Option<Section> {
     match manifest.verdict {
         Verdict::Rewind if manifest.scope == Scope::CheckOnly => {}
         Verdict::Rewind => rewind(&mut parts, manifest),
+        // What stands in the way may be taken out of it.
+        Verdict::Impossible if !manifest.actions.is_empty() => rewind(&mut parts, manifest),
         Verdict::NotNeeded => parts.extend(manifest.recovery.as_ref().map(recovery)),
         Verdict::Impossible => {}
     }
     rules(&mut parts, manifest);
     let tone = Tone::Plain;
-    (!parts.is_empty()).then(|| Section { title: Text::words("What will happen"), tone, parts, folded: true })
+    let title = if manifest.applyable { "What will happen" } else { "What would happen" };
+    (!parts.is_empty()).then(|| Section { title: Text::words(title), tone, parts, folded: true })
 }
 
 fn rewind(parts: &mut Vec<Part>, manifest: &Manifest) {
