@@ -8,7 +8,7 @@
 #
 # Ends with 0 if there is nothing to do, 2 if somebody must look at the plan, and with anything else if it failed;
 # with 4, if a rewind is impossible, there is a comment that says why.
-set -eu
+set -euf
 : "${TARGET:?}" "${LISTING:?}" "${OUT:?}"
 pg_unfork=${PG_UNFORK:-pg_unfork}
 
@@ -16,7 +16,7 @@ mkdir -p "$OUT"
 rm -f "$OUT/plan.json" "$OUT/comment.md" "$OUT/digest"
 
 status=0
-# shellcheck disable=SC2086 # options are words
+# shellcheck disable=SC2086 # options are words, and patterns in them are for pg_unfork
 "$pg_unfork" plan -D "$TARGET" --source-listing "$LISTING" ${OPTIONS:-} --detailed-exitcode -o "$OUT/plan.json" ||
   status=$?
 [ -f "$OUT/plan.json" ] || exit "$status"

@@ -220,7 +220,7 @@ pub fn check(context: ApplyContext<'_>) -> Result<Readiness> {
         (Condition::Applied, _) if same => Ok(Readiness::AlreadyApplied),
         (Condition::Applying, Some(state)) if same => {
             state.journal()?;
-            check_same_source(&mut context)?;
+            check_same_source(&mut context).map_err(|error| no_way_on(error, state.header.undo))?;
             check_separate(&context)?;
             Ok(Readiness::Resume)
         }
@@ -286,10 +286,7 @@ fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
         header.write(context.store)?;
     }
     (context.options.undo, context.options.durable) = (header.undo, header.durable);
-    check_same_source(context).map_err(|error| {
-        let hint = if header.undo { UNDO } else { BASE_BACKUP };
-        if error.kind() == ErrorKind::Stale { error.with_kind(ErrorKind::DeadEnd).hint(hint) } else { error }
-    })?;
+    check_same_source(context).map_err(|error| no_way_on(error, header.undo))?;
     check_separate(context)?;
     // Going on must not depend on room for a line of history.
     let _ = note_event(context, "resume", None);
@@ -298,6 +295,12 @@ fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
         journal.write(vec![journal::Record::Sealed])?;
     }
     execute(context, &mut journal, true)
+}
+
+/// An apply that has begun and whose source is not as planned any more is at a dead end.
+fn no_way_on(error: Error, undo: bool) -> Error {
+    let hint = if undo { UNDO } else { BASE_BACKUP };
+    if error.kind() == ErrorKind::Stale { error.with_kind(ErrorKind::DeadEnd).hint(hint) } else { error }
 }
 
 /// What is gone on with must come from where it began.

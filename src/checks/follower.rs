@@ -37,7 +37,7 @@ pub fn standby_parameters(settings: &SettingsInForce, limits: &Limits) -> Check 
         let how = if known.is_some() { "the target will have" } else { "the target last ran with" };
         evidence.push(format!("{name}: {how} {will_have}, the source has {needed}"));
         raise.push(format!("ALTER SYSTEM SET {name} = {needed};"));
-        is_certain &= known.is_some();
+        is_certain &= known.is_some() && !settings.is_from_command_line(name);
     }
     if raise.is_empty() {
         return check(id, true, "the target will have what a standby of this source needs".to_owned(), "");
@@ -132,7 +132,7 @@ mod tests {
         let entry = FileEntry { kind: FileKind::File { size: 1, modified: None }, mode: None };
         let listed: Inventory = text.map(|_| (path, entry)).into_iter().collect();
         let mut read = |_: &ClusterPath| Ok(text.map(|text| text.as_bytes().to_vec()));
-        let files = Settings::read_with(&mut read, &listed);
+        let files = Settings::read_with(&mut read, &listed, &|path| listed.get(path).is_some());
         SettingsInForce::new(files, options.map(str::as_bytes))
     }
 

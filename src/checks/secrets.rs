@@ -28,6 +28,10 @@ const SECRET_WORDS: [&str; 13] = [
 /// Settings whose names tell of secrets, and whose values are none.
 const HARMLESS: [&str; 1] = ["password_encryption"];
 
+/// Settings that name files, directories and slots: a plan goes by them.
+const NAMES: [&str; 6] =
+    ["data_directory", "include", "include_dir", "include_if_exists", "log_directory", "primary_slot_name"];
+
 /// Settings of connections that are no secrets, as libpq names them.
 const CONNECTION: [&str; 25] = [
     "application_name",
@@ -128,6 +132,9 @@ fn shown_value(name: &str, value: &str) -> String {
 /// Whether a setting's value may be, or hold, a secret. Those of extensions are not known: only switches and numbers of
 /// theirs are shown.
 fn hides_value(name: &str, value: &str) -> bool {
+    if value.is_empty() || (NAMES.contains(&name) && !value.contains("://")) {
+        return false;
+    }
     let is_harmless = HARMLESS.contains(&name);
     let named = name.ends_with("_command") || tells_of_secret(name);
     (named && !is_harmless) || (name.contains('.') && !is_switch(value)) || may_hold_secret(value)
@@ -174,6 +181,11 @@ fn conninfo_word(value: &str) -> String {
 
 /// Where a connection URI leads: without the user, who may come with a password, and without parameters.
 fn shown_uri(uri: &str) -> String {
+    // libpq takes what comes before the at sign for user and password, question marks and all.
+    let cut = uri.find(['?', '#']).unwrap_or(uri.len());
+    if uri.rfind('@').is_some_and(|at| at > cut) {
+        return HIDDEN.to_owned();
+    }
     let (address, parameters) = uri.split_once(['?', '#']).map_or((uri, ""), |(address, _)| (address, "?***"));
     let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
     let known = matches!(scheme, "postgres" | "postgresql");
@@ -277,6 +289,10 @@ mod tests {
             ("cluster_name", "a\u{202e}\nb", r"cluster_name = a\u{202e}\nb"),
             ("archive_command", "cp %p /a/%f", "archive_command = ***"),
             ("restore_command", "KEY=x get %f", "restore_command = ***"),
+            ("restore_command", "", "restore_command = "),
+            ("primary_slot_name", "token_1", "primary_slot_name = token_1"),
+            ("include_dir", "secrets.d", "include_dir = secrets.d"),
+            ("log_directory", "password_logs", "log_directory = password_logs"),
             ("ssl_passphrase_command", "echo x", "ssl_passphrase_command = ***"),
             ("oauth_client_secret", "x", "oauth_client_secret = ***"),
             ("event_source", "https://me:pw@host/", "event_source = ***"),
@@ -313,6 +329,8 @@ mod tests {
             ("host=a password=b\\", "***"),
             ("postgresql://me:pw@host:1/db?password=x", "postgresql://***@host:1/db?***"),
             ("postgres://me:p@w@host/db", "postgres://***@host/db"),
+            ("postgresql://me:s3cr?et@host/db", "***"),
+            ("postgresql://me:s3cr#et@host/db?a=b", "***"),
             ("postgres://host/db", "postgres://host/db"),
             ("http://host/db", "***"),
             ("host=a user=x dbname=postgres://me:pw@b", "***"),

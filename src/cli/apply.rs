@@ -9,7 +9,7 @@ use pg_unfork::apply::{
     condition, is_applied,
 };
 use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
-use pg_unfork::error::{Context, Error, ErrorKind, Result};
+use pg_unfork::error::{Context, Error, ErrorId, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod, interrupt_on_signals};
 use pg_unfork::manifest::Manifest;
@@ -97,11 +97,10 @@ fn expect(digest: Option<&str>, manifest: &Manifest) -> Result<()> {
     if manifest.digest.strip_prefix("sha256:").is_some_and(|found| found.eq_ignore_ascii_case(digits)) {
         return Ok(());
     }
-    Err(Error::stale(format!(
-        "this is not the plan that is expected: expected sha256:{digits}, found {}",
-        manifest.digest
-    ))
-    .hint("apply the plan that was approved, or have this one approved: pg_unfork show"))
+    let message = format!("this is not the plan that is expected: expected sha256:{digits}, found {}", manifest.digest);
+    Err(Error::of(ErrorId::PlanDigest, message)
+        .with_kind(ErrorKind::Stale)
+        .hint("apply the plan that was approved, or have this one approved: pg_unfork show"))
 }
 
 /// The source as planned, unless the command line says where it is now.

@@ -4,13 +4,13 @@
 //! outside (names, texts of servers) reaches a terminal without control characters.
 
 use std::error::Error as _;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::sync::OnceLock;
 
 use anstream::{AutoStream, ColorChoice};
 use pg_unfork::error::Error;
 use pg_unfork::report::Layout;
-use pg_unfork::types::{plain, plain_lines};
+use pg_unfork::types::{plain, plain_json, plain_lines};
 use serde_json::{Value, json};
 
 use super::ExitCode;
@@ -21,6 +21,19 @@ static MODE: OnceLock<ProgressMode> = OnceLock::new();
 /// Says, once and before anything is written, what standard error is for.
 pub(super) fn choose(mode: ProgressMode) {
     let _ = MODE.set(mode);
+    if mode == ProgressMode::Json {
+        // A defect of the program must be an event, too.
+        std::panic::set_hook(Box::new(|panic| {
+            event(json!({
+                "event": "error",
+                "id": pg_unfork::error::ErrorId::Failed.name(),
+                "exit_code": 101,
+                "message": panic.to_string(),
+                "causes": [],
+                "hints": [],
+            }));
+        }));
+    }
 }
 
 /// What standard error is for.
@@ -48,9 +61,9 @@ pub(super) fn coloured(text: &str) {
     to_stderr(text);
 }
 
-/// Writes an event for programs to standard error.
+/// Writes an event for programs to standard error, in a line by any reader's measure.
 pub(super) fn event(event: Value) {
-    to_stderr(&format!("{event}\n"));
+    to_stderr(&format!("{}\n", plain_json(&event.to_string())));
 }
 
 fn to_stderr(text: &str) {
@@ -82,10 +95,20 @@ pub(super) fn data(bytes: &[u8]) -> std::io::Result<()> {
     stdout.write_all(bytes).and_then(|()| stdout.flush())
 }
 
-/// Writes data to standard output as it comes.
+/// Writes a document in JSON to standard output as it comes: byte for byte, but on a terminal so that nothing in it is a
+/// command of that.
 pub(super) fn stream(mut from: impl Read) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    std::io::copy(&mut from, &mut stdout).and_then(|_| stdout.flush())
+    if !stdout.is_terminal() {
+        return std::io::copy(&mut from, &mut stdout).and_then(|_| stdout.flush());
+    }
+    let mut lines = BufReader::new(from);
+    let mut line = String::new();
+    while lines.read_line(&mut line)? > 0 {
+        writeln!(stdout, "{}", plain_json(line.trim_end_matches('\n')))?;
+        line.clear();
+    }
+    stdout.flush()
 }
 
 /// Writes an error with its causes and what to do.

@@ -1,6 +1,6 @@
 //! What a cluster's own files of settings say, without asking a server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ClusterReader, FileKind, Inventory};
 use crate::error::Result;
@@ -9,6 +9,8 @@ use crate::types::ClusterPath;
 
 /// How deep files may name one another, as in PostgreSQL.
 const DEEPEST: usize = 10;
+/// How many files are read, each as often as it is named.
+const MOST_FILES: usize = 500;
 
 /// Reads a small file; none where it is not there.
 pub type ReadFile<'a> = dyn FnMut(&ClusterPath) -> Result<Option<Vec<u8>>> + 'a;
@@ -17,6 +19,8 @@ pub type ReadFile<'a> = dyn FnMut(&ClusterPath) -> Result<Option<Vec<u8>>> + 'a;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     values: BTreeMap<String, String>,
+    /// Parameters that nothing unread can have set again.
+    sure: BTreeSet<String>,
     /// Files that were read: `postgresql.conf`, what it includes, `postgresql.auto.conf`.
     pub files: Vec<ClusterPath>,
     /// Files that are named and could not be read: outside the data directory, or not there. What they say is unknown.
@@ -30,11 +34,24 @@ impl Settings {
         self.values.get(name).map(String::as_str)
     }
 
+    /// Whether all files of settings were read, the main one among them.
+    #[must_use]
+    pub fn are_complete(&self) -> bool {
+        self.unread.is_empty() && self.files.iter().any(|file| file.as_bytes() == b"postgresql.conf")
+    }
+
+    /// Whether what [`Settings::get`] says is not overridden by a file that could not be read.
+    #[must_use]
+    pub fn is_sure(&self, name: &str) -> bool {
+        self.sure.contains(name)
+    }
+
     /// What one file of settings gives.
     #[cfg(test)]
     pub(crate) fn of(text: &str) -> Self {
-        let values = parse_settings(text.as_bytes()).into_iter().map(|setting| (setting.name, setting.value)).collect();
-        Self { values, ..Self::default() }
+        let mut settings = Self::default();
+        parse_settings(text.as_bytes()).into_iter().for_each(|setting| settings.set(setting));
+        settings
     }
 
     /// Takes the values that a server tells of over those of its files.
@@ -49,60 +66,80 @@ impl Settings {
     /// A file that is there and cannot be read is [`Settings::unread`], like one that is elsewhere.
     #[must_use]
     pub fn read(cluster: &mut dyn ClusterReader, files: &Inventory) -> Self {
-        Self::read_with(&mut |path| cluster.read_small(path), files)
+        Self::read_with(&mut |path| cluster.read_small(path), files, &|path| files.get(path).is_some())
     }
 
-    /// The same where the files in `files` are read by a function: a directory that will be, not one that is.
+    /// The same where the files in `files` are read by a function: a directory that will be, not one that is. `is_there`
+    /// says whether anything is at a path, in `files` or not.
     #[must_use]
-    pub fn read_with(read: &mut ReadFile<'_>, files: &Inventory) -> Self {
+    pub fn read_with(read: &mut ReadFile<'_>, files: &Inventory, is_there: &dyn Fn(&ClusterPath) -> bool) -> Self {
         let mut settings = Self::default();
+        let mut from = Files { read, files, is_there };
         for name in ["postgresql.conf", "postgresql.auto.conf"] {
-            let is_there = ClusterPath::new(name.as_bytes()).is_ok_and(|path| files.get(&path).is_some());
-            if is_there && !settings.take_file(name.as_bytes(), read, files, 0) {
-                settings.unread.push(name.to_owned());
+            if from.has(name.as_bytes()) && !settings.take_file(name.as_bytes(), &mut from, 0) {
+                settings.leave_unread(name);
             }
         }
         settings
     }
 
-    fn take_file(&mut self, path: &[u8], read: &mut ReadFile<'_>, files: &Inventory, depth: usize) -> bool {
-        let path = ClusterPath::new(path).ok().filter(|path| files.get(path).is_some_and(|e| e.size().is_some()));
-        let Some(path) = path.filter(|_| depth <= DEEPEST) else { return false };
-        let Ok(Some(bytes)) = read(&path) else { return false };
+    fn set(&mut self, setting: Setting) {
+        self.sure.insert(setting.name.clone());
+        self.values.insert(setting.name, setting.value);
+    }
+
+    /// What could not be read may have set anything.
+    fn leave_unread(&mut self, name: &str) {
+        self.unread.push(name.to_owned());
+        self.sure.clear();
+    }
+
+    fn take_file(&mut self, path: &[u8], from: &mut Files<'_>, depth: usize) -> bool {
+        let path = ClusterPath::new(path).ok().filter(|path| from.files.get(path).is_some_and(|e| e.size().is_some()));
+        let may_read = depth <= DEEPEST && self.files.len() < MOST_FILES;
+        let Some(path) = path.filter(|_| may_read) else { return false };
+        let Ok(Some(bytes)) = (from.read)(&path) else { return false };
         self.files.push(path.clone());
         for setting in parse_settings(&bytes) {
             if setting.is_include() {
-                self.include(&setting, &path, read, files, depth + 1);
+                self.include(&setting, &path, from, depth + 1);
             } else {
-                self.values.insert(setting.name, setting.value);
+                self.set(setting);
             }
         }
         true
     }
 
-    fn include(
-        &mut self,
-        setting: &Setting,
-        from: &ClusterPath,
-        read: &mut ReadFile<'_>,
-        files: &Inventory,
-        depth: usize,
-    ) {
-        let beside = from.as_bytes().iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
-        let named = [from.as_bytes().get(..beside).unwrap_or_default(), setting.value.as_bytes()].concat();
+    fn include(&mut self, setting: &Setting, by: &ClusterPath, from: &mut Files<'_>, depth: usize) {
+        let beside = by.as_bytes().iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        let named = [by.as_bytes().get(..beside).unwrap_or_default(), setting.value.as_bytes()].concat();
         let known = if setting.name == "include_dir" {
-            let inside = settings_in(&named, files);
-            for path in inside.iter().flatten() {
-                self.take_file(path.as_bytes(), read, files, depth);
-            }
-            inside.is_some()
+            let inside = if self.files.len() < MOST_FILES { settings_in(&named, from.files) } else { None };
+            let taken = inside.as_ref().map(|inside| {
+                let taken = inside.iter().filter(|path| self.take_file(path.as_bytes(), from, depth)).count();
+                taken == inside.len()
+            });
+            taken.unwrap_or(false)
         } else {
-            self.take_file(&named, read, files, depth)
+            self.take_file(&named, from, depth)
         };
-        let may_lack = setting.name == "include_if_exists" && !setting.value.starts_with('/');
-        if !known && !may_lack {
-            self.unread.push(setting.value.clone());
+        let lacks = setting.name == "include_if_exists" && ClusterPath::new(&named).is_ok() && !from.has(&named);
+        if !known && !lacks {
+            self.leave_unread(&setting.value);
         }
+    }
+}
+
+/// Where files of settings are read from.
+struct Files<'a> {
+    read: &'a mut ReadFile<'a>,
+    files: &'a Inventory,
+    is_there: &'a dyn Fn(&ClusterPath) -> bool,
+}
+
+impl Files<'_> {
+    fn has(&self, path: &[u8]) -> bool {
+        ClusterPath::new(path).is_ok_and(|path| (self.is_there)(&path))
     }
 }
 
@@ -116,7 +153,8 @@ fn settings_in(directory: &[u8], files: &Inventory) -> Option<Vec<ClusterPath>> 
             !name.contains(&b'/') && !name.starts_with(b".") && name.ends_with(b".conf") && name.len() > 5
         })
     };
-    Some(files.iter().filter(|(path, entry)| entry.size().is_some() && is_taken(path)).map(|(path, _)| path).collect())
+    let taken = files.iter().filter(|(path, entry)| entry.size().is_some() && is_taken(path)).map(|(path, _)| path);
+    Some(taken.take(MOST_FILES + 1).collect())
 }
 
 #[cfg(test)]
@@ -202,6 +240,25 @@ mod tests {
         assert_eq!(read(&[]), Settings::default());
         let expected = ["/etc/x.conf", "/etc/y.conf", "absent.conf", "absent.d", "../up.conf", "secret.conf"];
         assert_eq!(settings.unread, expected);
+    }
+
+    #[test]
+    fn files_that_include_one_another_without_end_are_not_read_for_ever() {
+        let many = "include 'postgresql.conf'\n".repeat(100);
+        let many: &'static str = Box::leak(many.into_boxed_str());
+        let settings = read(&[("postgresql.conf", Some(many))]);
+        assert_eq!(settings.files.len(), MOST_FILES);
+        assert!(!settings.unread.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_read_may_have_set_anything() {
+        let settings = read(&[
+            ("postgresql.conf", Some("a = 1\ninclude '/etc/x.conf'\nb = 2")),
+            ("postgresql.auto.conf", Some("c = 3")),
+        ]);
+        assert_eq!(["a", "b", "c", "d"].map(|name| settings.is_sure(name)), [false, true, true, false]);
+        assert_eq!(settings.get("a"), Some("1"));
     }
 
     #[test]

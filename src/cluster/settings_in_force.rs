@@ -40,8 +40,9 @@ impl SettingsInForce {
             return InForce::Unknown;
         }
         match self.files.get(parameter) {
-            Some(value) => InForce::Set(value),
-            None if self.files.unread.is_empty() && has_main_file(&self.files) => InForce::BuiltIn,
+            Some(value) if self.files.is_sure(parameter) => InForce::Set(value),
+            Some(_) => InForce::Unknown,
+            None if self.files.are_complete() => InForce::BuiltIn,
             None => InForce::Unknown,
         }
     }
@@ -51,6 +52,12 @@ impl SettingsInForce {
     #[must_use]
     pub fn is_certain(&self) -> bool {
         self.command_line.is_some()
+    }
+
+    /// Whether a parameter was set on the last command line: those who start the server may change that.
+    #[must_use]
+    pub fn is_from_command_line(&self, parameter: &str) -> bool {
+        self.on_command_line(parameter).is_some()
     }
 
     fn on_command_line(&self, parameter: &str) -> Option<&str> {
@@ -65,10 +72,6 @@ impl SettingsInForce {
         let directory = self.on_command_line("data_directory").unwrap_or_default().trim_end_matches('/');
         file.strip_suffix("/postgresql.conf").is_none_or(|place| place.trim_end_matches('/') != directory)
     }
-}
-
-fn has_main_file(files: &Settings) -> bool {
-    files.files.iter().any(|file| file.as_bytes() == b"postgresql.conf")
 }
 
 #[cfg(test)]
@@ -86,7 +89,7 @@ mod tests {
             let found = contents.iter().find(|(name, _)| name.as_bytes() == wanted.as_bytes());
             Ok(found.map(|(_, text)| text.as_bytes().to_vec()))
         };
-        Settings::read_with(&mut read, &listed)
+        Settings::read_with(&mut read, &listed, &|path| listed.get(path).is_some())
     }
 
     /// The files, the command line; max_connections, hot_standby.
@@ -106,7 +109,7 @@ mod tests {
             (&[main], plain, Set("50"), BuiltIn),
             (&[main, auto], plain, Set("70"), BuiltIn),
             (&[main, auto], given, Set("90"), BuiltIn),
-            (&[outside], plain, Set("50"), Unknown),
+            (&[outside], plain, Unknown, Unknown),
             (&[], plain, Unknown, Unknown),
             (&[auto], plain, Set("70"), Unknown),
             (&[main, auto], debian, Unknown, Unknown),

@@ -162,6 +162,11 @@ impl DiscardedWork {
         let (header, data) = (&record.header, record.main_data);
         let operation = header.info & rm::TRANSACTION_OPERATION;
         let end = || TransactionEnd::parse(data, header.info, self.facts);
+        let is_commit = matches!(operation, rm::TRANSACTION_COMMIT | rm::TRANSACTION_COMMIT_PREPARED);
+        if is_commit && end().is_none() {
+            // Whatever it is, it is committed.
+            self.transactions.changed_for_good();
+        }
         let dropped = match operation {
             rm::TRANSACTION_COMMIT | rm::TRANSACTION_COMMIT_PREPARED => end().map(|end| {
                 self.transactions.commit(record.lsn, header.xid, &end);
@@ -172,7 +177,10 @@ impl DiscardedWork {
                 end.dropped_relations()
             }),
             rm::TRANSACTION_PREPARE => {
-                prepared_transaction(data).into_iter().for_each(|xid| self.transactions.prepare(xid));
+                match prepared_transaction(data) {
+                    Some(xid) => self.transactions.prepare(xid),
+                    None => self.transactions.changed_for_good(),
+                }
                 None
             }
             _ => None,

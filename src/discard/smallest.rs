@@ -46,6 +46,11 @@ impl<K: Copy + Ord + Hash, V: Default> Smallest<K, V> {
         self.map.remove(&key);
     }
 
+    /// Whether something was not kept.
+    pub(super) fn was_cut(&self) -> bool {
+        self.cutoff.is_some()
+    }
+
     /// Whether there is nothing in it.
     pub(super) fn is_empty(&self) -> bool {
         self.map.is_empty()

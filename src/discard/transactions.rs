@@ -234,6 +234,7 @@ impl Transactions {
         self.counts.prepared = self.prepared.open.len() as u64 + self.prepared.beyond;
         // What was prepared before the fork and ended after it is prepared again.
         let data = self.data
+            || self.known.was_cut()
             || self.counts.prepared > 0
             || !self.prepared.ended.is_empty()
             || self.counts.committed > MOST_MAINTENANCE as u64

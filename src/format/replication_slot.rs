@@ -50,6 +50,9 @@ pub enum SlotError {
         /// How many it should have.
         expected: usize,
     },
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
     /// It does not begin with the magic number.
     #[error("it begins with {0:#x}, not with {MAGIC:#x}")]
     Magic(u32),

@@ -104,6 +104,14 @@ fn contradictions(listing: &SourceListing) -> Option<String> {
     if let Some([_, file]) = files {
         return Some(format!("files: {} is there twice or out of order", file.path));
     }
+    let databases = listing.names.databases.windows(2).find(|pair| matches!(pair, [a, b] if a.oid >= b.oid));
+    if let Some([_, database]) = databases {
+        return Some(format!("names: the database {} is there twice or out of order", database.oid));
+    }
+    let relations = listing.names.relations.windows(2).find(|pair| matches!(pair, [a, b] if a.relation >= b.relation));
+    if let Some([_, named]) = relations {
+        return Some(format!("names: the relation {} is there twice or out of order", named.relation));
+    }
     let place = |record: &ListedRecord| (record.path.clone(), record.offset);
     let records = listing.records.windows(2).find(|pair| matches!(pair, [a, b] if place(a) >= place(b)));
     if let Some([_, record]) = records {

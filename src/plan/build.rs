@@ -10,7 +10,7 @@ use crate::cluster::rules::{WalPath, wal_path};
 use crate::cluster::{
     Inventory, Position, ServerFacts, Settings, Source, SourceKind, Target, both, contradiction, shared_directory,
 };
-use crate::discard::{give_names, nameless};
+use crate::discard::{DiscardedWork, give_names, nameless};
 use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{ControlFile, DbState};
@@ -19,8 +19,8 @@ use crate::manifest::{
     Divergence as ForkPoint, FORMAT_VERSION, Kept, LabelPlan, Manifest, PathRule, RecoveryPlan, Root, Rule, RuleName,
     Scope, SourceSide, TargetSide, Tool, Totals, Verdict, WalFetch, WalPlan, WalRange, validate,
 };
-use crate::progress::Progress;
-use crate::types::{ClusterPath, Lsn, RelFilePaths, TimelineHistory, TimelineId};
+use crate::progress::{Progress, Silent};
+use crate::types::{ClusterPath, LinkText, Lsn, RelFilePaths, TimelineHistory, TimelineId};
 
 use super::changed_blocks::{ChangedBlocks, KnownFile};
 use super::decide::{Decision, DecisionContext, decide};
@@ -103,11 +103,10 @@ pub fn make_plan(
 
 /// What must hold for the rest to be looked at at all. With any other failure planning goes on, so that all that is
 /// wrong is said at once.
-const ENDS_PLANNING: [&str; 8] = [
+const ENDS_PLANNING: [&str; 7] = [
     "same_system",
     "same_version",
     "same_sizes",
-    "changes_are_logged",
     "target_is_stopped",
     "source_state",
     "separate_directories",
@@ -315,7 +314,6 @@ impl<'a> Planner<'a> {
         checkpoint: CommonCheckpoint,
     ) -> Result<Manifest> {
         let mut manifest = self.manifest(Verdict::Rewind, Some(target_end))?;
-        manifest.applyable = false;
         manifest.checkpoint = Some(checkpoint);
         manifest.divergence = Some(ForkPoint { lsn: divergence.lsn, timeline: divergence.timeline });
         Ok(manifest)
@@ -330,7 +328,12 @@ impl<'a> Planner<'a> {
         };
         let ours = Settings::read(self.target, target);
         let directory = self.target.directory();
-        RulesAtWork::new(&self.options.rules, &[(&ours, Some(directory.as_bytes())), (&theirs, None)])
+        let theirs_at = match self.source.kind() {
+            SourceKind::StoppedDirectory => LinkText::try_from(self.source.address()).ok(),
+            SourceKind::LiveServer => theirs.get("data_directory").map(|path| LinkText::new(path.as_bytes())),
+        };
+        let theirs_at = theirs_at.as_ref().map(LinkText::as_bytes);
+        RulesAtWork::new(&self.options.rules, &[(&ours, Some(directory.as_bytes())), (&theirs, theirs_at)])
     }
 
     /// What can only be checked once the actions are known.
@@ -343,6 +346,7 @@ impl<'a> Planner<'a> {
             facts: self.target_facts.control.facts(),
         };
         let found = check_target(manifest, &mut sides)?;
+        self.checks.extend(found.iter().cloned());
         add_checks(manifest, found);
         Ok(())
     }
@@ -425,11 +429,27 @@ impl<'a> Planner<'a> {
         });
         let mut changed = ChangedBlocks::new(control.facts(), geometry.relation_segment_blocks, known);
         let extent = Extent { start: fork.checkpoint.lsn, fork: fork.divergence.lsn, end: fork.target_end };
-        let (discarded, managers) = read_wal(&self.scan(), extent, self.progress, &mut changed)?;
+        let (mut discarded, managers) = read_wal(&self.scan(), extent, self.progress, &mut changed)?;
+        let end = self.read_received(&mut discarded, fork.target_end);
         let lost = changed.lost();
         let blocks = |relation| lost.get(&relation).copied().unwrap_or_default();
-        let discarded = discarded.finish(fork.target_end, blocks);
+        let discarded = discarded.finish(end, blocks);
         Ok((changed, discarded, managers))
+    }
+
+    /// What a standby has received beyond the position that it is known to have replayed to is lost, too; gives where
+    /// that ends.
+    fn read_received(&self, discarded: &mut DiscardedWork, replayed: Lsn) -> Lsn {
+        let scan = self.scan();
+        let start = scan.format().record_start_after(replayed);
+        let is_standby = self.target_facts.control.state() == DbState::ShutDownInRecovery;
+        let Some(end) = is_standby.then(|| scan.last_valid_end(start).ok()).flatten() else { return replayed };
+        let read = scan.through(start, end, &Silent, |record| {
+            discarded.record(record);
+            Ok(())
+        });
+        // It was read to its end just before.
+        read.map_or(replayed, |_| end)
     }
 
     /// Where replay begins: at the last common checkpoint, or before it where the source, a
@@ -527,7 +547,7 @@ impl<'a> Planner<'a> {
         let roots = self.target.roots().into_iter().map(|(path, link)| Root { link, path }).collect();
         Ok(Manifest {
             actions: Vec::new(),
-            applyable: verdict != Verdict::Impossible && !self.options.preview,
+            applyable: verdict != Verdict::Impossible && self.scope() == Scope::Full,
             backup_label: None,
             checkpoint: None,
             checks: self.checks.clone(),

@@ -74,6 +74,8 @@ impl Planner<'_> {
             (InForce::Set(command), _) if !command.is_empty() => OtherWal::Archive,
             (_, InForce::Set(conninfo)) if !conninfo.is_empty() => OtherWal::Upstream,
             (InForce::Unknown, _) | (_, InForce::Unknown) => OtherWal::Unknown,
+            // Whoever makes it a standby later says where from.
+            _ if !self.options.write_recovery_conf => OtherWal::Unknown,
             _ => OtherWal::Nowhere,
         }
     }

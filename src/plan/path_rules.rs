@@ -152,7 +152,7 @@ impl<'a> RulesAtWork<'a> {
     /// The rules, for two clusters with these settings; `directories` are the data directories, as far as known.
     pub(super) fn new(rules: &'a PathRules, sides: &[(&Settings, Option<&[u8]>)]) -> Self {
         let mut logs: Vec<ClusterPath> =
-            sides.iter().filter_map(|(settings, directory)| log_directory(settings, *directory)).collect();
+            sides.iter().flat_map(|(settings, directory)| log_directories(settings, *directory)).collect();
         logs.sort();
         logs.dedup();
         let settings = sides.iter().flat_map(|(settings, _)| settings.files.iter().cloned()).collect();
@@ -193,7 +193,7 @@ impl<'a> RulesAtWork<'a> {
                 _ => return covered(KeptReason::Exclude, &rule.text),
             }
         }
-        if self.rules.policy == ConfigPolicy::Target && self.is_setting(path, on_target) {
+        if self.rules.policy == ConfigPolicy::Target && self.is_setting(path, on_target) && !is_servers_own(path) {
             return covered(KeptReason::ConfigPolicy, "target");
         }
         let log = self.logs.iter().find(|log| *log == path || path.below(log.as_bytes()).is_some());
@@ -234,10 +234,18 @@ fn option(kind: PathRuleKind) -> &'static str {
     if kind == PathRuleKind::Keep { "--keep" } else { "--exclude" }
 }
 
-/// The directory of a cluster's log files, where it lies inside the data directory and is nothing else of the
-/// server's: `log_directory`, which is `log` unless set.
-fn log_directory(settings: &Settings, data_directory: Option<&[u8]>) -> Option<ClusterPath> {
-    let set = settings.get("log_directory").unwrap_or("log").as_bytes();
+/// The directories of a cluster's log files that lie inside the data directory and are nothing else of the server's:
+/// `log_directory`, which is `log` unless set. Where the settings are not all known, `pg_log`, too, the default of old.
+fn log_directories(settings: &Settings, data_directory: Option<&[u8]>) -> Vec<ClusterPath> {
+    let set: Vec<&[u8]> = match settings.get("log_directory") {
+        Some(set) => vec![set.as_bytes()],
+        None if settings.are_complete() => vec![b"log"],
+        None => vec![b"log", b"pg_log"],
+    };
+    set.into_iter().filter_map(|set| log_directory(set, data_directory)).collect()
+}
+
+fn log_directory(set: &[u8], data_directory: Option<&[u8]>) -> Option<ClusterPath> {
     let inside = match (set.starts_with(b"/"), data_directory) {
         (false, _) => set,
         (true, Some(directory)) => set.strip_prefix(without_slashes(directory))?.strip_prefix(b"/")?,
@@ -328,7 +336,9 @@ mod tests {
         assert_eq!(reason(&own, "base/5/postgresql.conf", true), "-");
         let mut settings = Settings::default();
         settings.files.push(path("conf.d/a.conf"));
+        settings.files.push(path("pg_xact/0000"));
         let work = RulesAtWork::new(&own, &[(&settings, None)]);
+        assert!(work.covering(&path("pg_xact/0000"), true).unwrap().is_none());
         assert!(work.covering(&path("conf.d/a.conf"), true).unwrap().is_some());
         assert!(work.covering(&path("conf.d/b.conf"), true).unwrap().is_none());
     }
@@ -358,7 +368,7 @@ mod tests {
                 assert!(found.contains(&format!("\"**\" covers {name}, which the server needs")), "{found}");
             }
         }
-        let fine = ["pg_stat/pgstat.stat", "pg_hba.conf", "pg_log/x", "standby.signal", "base.txt", "postmaster.opts"];
+        let fine = ["pg_stat/pgstat.stat", "pg_hba.conf", "pg_log2/x", "standby.signal", "base.txt", "postmaster.opts"];
         for name in fine {
             assert_eq!(reason(&rules(&[], &[name], ConfigPolicy::Source), name, true), format!("Exclude {name}"));
         }
@@ -368,7 +378,7 @@ mod tests {
     fn logs_are_left_alone_where_they_are() {
         let set = |text: &str, directory: Option<&str>| {
             let settings = Settings::of(&format!("log_directory = '{text}'"));
-            log_directory(&settings, directory.map(str::as_bytes)).map(String::from)
+            log_directories(&settings, directory.map(str::as_bytes)).into_iter().next().map(String::from)
         };
         let cases = [
             ("log", None, Some("log")),
@@ -388,7 +398,8 @@ mod tests {
         for (text, directory, expected) in cases {
             assert_eq!(set(text, directory).as_deref(), expected, "{text}");
         }
-        assert_eq!(log_directory(&Settings::default(), None).map(String::from).as_deref(), Some("log"));
+        let unknown: Vec<String> = log_directories(&Settings::default(), None).into_iter().map(String::from).collect();
+        assert_eq!(unknown, ["log", "pg_log"]);
         let source = rules(&[], &[], ConfigPolicy::Source);
         assert_eq!(reason(&source, "log/postgresql.log", true), "LogDirectory log");
         assert_eq!(reason(&source, "log", false), "LogDirectory log");

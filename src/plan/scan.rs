@@ -106,8 +106,9 @@ impl<'a> WalScan<'a> {
             ControlFlow::Continue(())
         });
         match (end, read) {
-            (Some(end), _) => Ok(end),
-            (None, Err(error)) => Err(error),
+            // Other errors than these say nothing about where the log ends.
+            (Some(end), Err(error)) if matches!(error.id(), ErrorId::WalMissing | ErrorId::WalDamaged) => Ok(end),
+            (_, Err(error)) => Err(error),
         }
     }
 

@@ -44,7 +44,8 @@ impl AfterApply<'_> {
             Whose::Source => source.read_small(path),
             Whose::Nobody => Ok(None),
         };
-        SettingsInForce::new(Settings::read_with(read, &listed), options.as_deref())
+        let is_there = |path: &ClusterPath| target_files.get(path).or_else(|| source_files.get(path)).is_some();
+        SettingsInForce::new(Settings::read_with(read, &listed, &is_there), options.as_deref())
     }
 }
 

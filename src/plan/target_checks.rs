@@ -6,8 +6,8 @@ use crate::checks::{
 };
 use crate::cluster::{ClusterReader, Inventory, Settings, Site, Source, Target};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::{MajorFacts, ReplicationSlot};
-use crate::manifest::{Action, ActionKind, Check, Manifest, Verdict};
+use crate::format::{MajorFacts, ReplicationSlot, SlotError};
+use crate::manifest::{Action, ActionKind, Check, Manifest, PathState, Verdict};
 use crate::types::{ClusterPath, LinkText};
 
 use super::preflight::{new_links, obstacles};
@@ -124,8 +124,11 @@ fn slots(sides: &mut Sides<'_>) -> Result<Vec<SlotFile>> {
         files.filter(|(path, entry)| depth(path) == 3 && path.file_name() == b"state" && entry.size().is_some());
     let mut slots = Vec::new();
     for (path, _) in files {
-        let bytes = sides.target.read_small(&path)?.unwrap_or_default();
-        let slot = ReplicationSlot::parse(&bytes, sides.facts);
+        let slot = match sides.target.read_small(&path) {
+            Ok(bytes) => ReplicationSlot::parse(&bytes.unwrap_or_default(), sides.facts),
+            Err(error) if is_finding(&error) => Err(SlotError::Unreadable(in_words(&error))),
+            Err(error) => return Err(error),
+        };
         slots.push((path, slot));
     }
     Ok(slots)
@@ -143,11 +146,12 @@ fn files_of_people(manifest: &Manifest, sides: &mut Sides<'_>) -> Result<[Check;
     let mut files = Vec::new();
     for action in manifest.actions.iter().filter(is_changed) {
         let path = action.path.clone();
+        let readable = files.len() < MOST_COMPARED && [&action.before, &action.source].iter().all(|state| fits(state));
         let main = matches!(path.as_bytes(), b"postgresql.conf" | b"postgresql.auto.conf");
         files.push(ConfigFile {
-            has_settings: main || [&ours, &theirs].iter().any(|side| side.files.contains(&path)),
-            target: content(sides.target, &path, action.before.is_some())?,
-            source: content(sides.source, &path, action.after.is_some())?,
+            has_settings: main || [&ours, &theirs].iter().all(|side| side.files.contains(&path)),
+            target: content(sides.target, &path, action.before.is_some(), readable)?,
+            source: content(sides.source, &path, action.after.is_some(), readable)?,
             path,
         });
     }
@@ -159,12 +163,26 @@ fn files_of_people(manifest: &Manifest, sides: &mut Sides<'_>) -> Result<[Check;
     ])
 }
 
-fn content(cluster: &mut dyn ClusterReader, path: &ClusterPath, is_there: bool) -> Result<Content> {
+/// Files of configuration that are compared, and bytes of each; others are only named.
+const MOST_COMPARED: usize = 200;
+const LONGEST_COMPARED: u64 = 1 << 20;
+
+fn fits(state: &Option<PathState>) -> bool {
+    state.as_ref().and_then(|state| state.size).is_none_or(|size| size <= LONGEST_COMPARED)
+}
+
+fn content(cluster: &mut dyn ClusterReader, path: &ClusterPath, is_there: bool, readable: bool) -> Result<Content> {
     if !is_there {
         return Ok(Content::Absent);
     }
+    if !readable {
+        return Ok(Content::Unreadable(
+            "there are too many files of configuration, or this one is too long".to_owned(),
+        ));
+    }
     match cluster.read_small(path) {
-        Ok(bytes) => Ok(bytes.map_or(Content::Absent, Content::Bytes)),
+        Ok(Some(bytes)) => Ok(Content::Bytes(bytes)),
+        Ok(None) => Ok(Content::Unreadable("it is not there any more, or not listed".to_owned())),
         Err(error) if is_finding(&error) => Ok(Content::Unreadable(in_words(&error))),
         Err(error) => Err(error),
     }

@@ -17,7 +17,7 @@ pub use cluster_path::{ClusterPath, LinkText, PathError};
 pub use file_mode::FileMode;
 pub use geometry::{Geometry, GeometryError};
 pub use lsn::{Lsn, ParseLsnError};
-pub use plain::{plain, plain_lines};
+pub use plain::{plain, plain_json, plain_lines};
 pub use relation::{ForkNumber, ParseRelFileNumberError, RelFile, RelFileNumber, RelFilePaths};
 pub use timeline::{HistoryEntry, TimelineHistory, TimelineId};
 pub use wal_segment::{SegmentNumber, WalFileName, WalSegmentSize};

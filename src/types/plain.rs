@@ -19,6 +19,23 @@ pub fn plain_lines(text: &str) -> String {
     lines.join("\n")
 }
 
+/// A line of JSON, the same value, with every such character as `\uXXXX`.
+#[must_use]
+pub fn plain_json(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    for c in line.chars() {
+        if is_treacherous(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                plain.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
 /// Whether a character is a control, invisible, or one that reorders its neighbours.
 fn is_treacherous(c: char) -> bool {
     c.is_control()
@@ -33,6 +50,7 @@ fn is_treacherous(c: char) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::*;
     use unicode_width::UnicodeWidthChar;
@@ -59,6 +77,15 @@ mod tests {
             assert_eq!(plain(text), shown);
         }
         assert_eq!(plain_lines("a\nb\x1b\n"), "a\nb\\u{1b}\n");
+    }
+
+    #[test]
+    fn json_stays_the_same_value() {
+        let text = "a\u{9b}b\u{202e}\u{e0041}\u{feff}\u{2028}\"\\\u{1f600}";
+        let line = serde_json::to_string(text).unwrap();
+        let shown = plain_json(&line);
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+        assert!(shown.chars().all(|c| !is_treacherous(c)) && shown.contains("\\u009b") && shown.contains('\u{1f600}'));
     }
 
     proptest! {

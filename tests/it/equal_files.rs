@@ -109,7 +109,7 @@ fn what_was_equal_must_stay() {
     }
 }
 
-/// The journal has what was skipped, and by which proof; so has the status, also without the plan.
+/// The journal has what was skipped, and why; so has the status, also without the plan.
 #[test]
 fn what_was_skipped_is_journaled() {
     let Pair { source, target } = Pair::shared(Major(17)).copy();

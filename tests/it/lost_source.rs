@@ -123,11 +123,12 @@ fn a_plan_that_is_cut_is_made_all_the_same() {
             (decided, relay.connections(), relay.passed())
         };
         let (whole, once, bytes) = decided(&[(&pair.source, Fault::None)]);
-        assert_eq!(once, 1);
+        // One for the plan, and those for names.
+        assert!((1..=3).contains(&once), "{once}");
         for tenth in [1, 3, 5, 7, 9] {
             let cut = Fault::CutAfter(bytes * tenth / 10);
             let (again, connections, _) = decided(&[(&pair.source, cut), (&pair.source, Fault::None)]);
-            assert_eq!(connections, 2, "cut after {tenth}/10");
+            assert_eq!(connections, once + 1, "cut after {tenth}/10");
             assert!(again == whole, "cut after {tenth}/10");
         }
     }
@@ -155,7 +156,7 @@ fn a_long_listing_is_begun_again() {
                       WHERE usename = 'rewind_user' AND query_start < now() - interval '3 s') = 1";
     pair.source.wait_for("postgres", terminated);
     let (status, stderr) = end(child);
-    assert!(status.success() && relay.connections() == 2, "{status}: {stderr}");
+    assert!(status.success() && relay.connections() == undisturbed.connections() + 1, "{status}: {stderr}");
 }
 
 /// A copy goes on where it was cut, however often: the outcome is stock's.

@@ -20,7 +20,7 @@ fn root() -> &'static Path {
 /// The public table has every failure with its exit code, and the program has a place for each.
 #[test]
 fn every_error_id_is_documented_and_used() {
-    let text = fs::read_to_string(root().join("docs/programs.md")).unwrap();
+    let text = fs::read_to_string(root().join("schema/README.md")).unwrap();
     let rows: Vec<Vec<&str>> = text
         .split("## Error ids")
         .nth(1)
@@ -51,7 +51,7 @@ fn every_error_id_is_documented_and_used() {
 /// The public table has every stage with its unit.
 #[test]
 fn every_stage_is_documented() {
-    let text = fs::read_to_string(root().join("docs/programs.md")).unwrap();
+    let text = fs::read_to_string(root().join("schema/README.md")).unwrap();
     let code = fs::read_to_string(root().join("src/cli/progress.rs")).unwrap();
     let names: Vec<Vec<&str>> = code
         .lines()
@@ -61,7 +61,7 @@ fn every_stage_is_documented() {
     assert!(names.len() >= 7, "{names:?}");
     for name in names {
         let row = format!("| `{}` | `{}` |", name[1], name[3]);
-        assert!(text.contains(&row), "docs/programs.md has no row {row}");
+        assert!(text.contains(&row), "schema/README.md has no row {row}");
     }
 }
 

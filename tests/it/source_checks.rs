@@ -121,7 +121,8 @@ fn a_live_source() {
         check(&plan, "standby_parameters")["evidence"][0],
         "max_connections: the target will have 19, the source has 20"
     );
-    assert_eq!((&plan["actions"], &plan["applyable"]), (&serde_json::json!([]), &Value::from(false)));
+    // What it would have come to is worth knowing all the same.
+    assert!(plan["applyable"] == false && plan["actions"].as_array().is_some_and(|all| !all.is_empty()));
     run(source, &commands(&plan, "full_page_writes"));
     source.append_config("max_connections = 20\n");
 
@@ -221,14 +222,18 @@ fn wal_on_neither_side() {
     // Its settings still name the server that it once followed.
     assert_check(&of(&[]).0.json(), "replay_wal", "warn");
     append(&source.path("postgresql.auto.conf"), "primary_conninfo = ''\n");
-    let (plan, outcome) = of(&[]);
+    // Whoever makes it a standby later may know more.
+    assert_check(&of(&[]).0.json(), "replay_wal", "warn");
+    source.start();
+    let (plan, outcome) = Plan::make(target, Source::Server(source, "postgres"), &["-R"]);
+    source.stop(Stop::Fast);
     assert_eq!(outcome.status.code(), Some(4), "{outcome}");
     let plan = plan.json();
     assert_check(&plan, "replay_wal", "fail");
     let lines = check(&plan, "replay_wal")["evidence"].to_string();
     assert!(lines.contains(&format!("{gone}: MISSING")), "{lines}");
     // What replay would read is said all the same.
-    assert_eq!(plan["wal"]["segments"].as_array().unwrap().len(), segments.len());
+    assert!(plan["wal"]["segments"].as_array().unwrap().len() >= segments.len());
 
     source.append_config(&restore_from(archive.path()));
     let (plan, outcome) = of(&[]);

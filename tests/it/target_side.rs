@@ -155,7 +155,7 @@ fn what_goes_of_the_targets_own() {
     let document = warned.json();
     let first_ready = first_of(&target.path("pg_wal/archive_status"), ".ready");
     let segment = first_ready.trim_end_matches(".ready");
-    let archive_command = format!("postgres -D '{}' -C archive_command", target.data().display());
+    let archive_command = format!("postgres -D {} -C archive_command", target.data().display());
     assert_check(&document, "unarchived_wal", "warn", &[segment, &archive_command, ".pg_unfork/undo", "--no-undo"]);
     let slots = [
         "2 of the target's replication slots vanish, 1 of them logical",

@@ -14,12 +14,14 @@ use crate::error::Result;
 use crate::format::Major;
 
 /// The parameters that checks look at; none that may hold a secret.
-const PARAMETERS: [&str; 17] = [
+const PARAMETERS: [&str; 19] = [
     "archive_mode",
     "checkpoint_timeout",
+    "data_directory",
     "full_page_writes",
     "hot_standby",
     "idle_replication_slot_timeout",
+    "log_directory",
     "max_connections",
     "max_locks_per_transaction",
     "max_prepared_transactions",

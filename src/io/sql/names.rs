@@ -23,7 +23,7 @@ const MOST_OF_ALL: usize = 200_000;
 /// How long the server may be silent meanwhile.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How many relations are asked for, and how many in one query.
-const MOST: usize = 20_000;
+const MOST: usize = 1 << 15;
 const AT_A_TIME: usize = 2_000;
 
 /// A session that waits for no lock.
@@ -41,8 +41,8 @@ const RELATIONS: &str = "
       JOIN pg_catalog.pg_class AS c ON c.oid = w.relation
       JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace";
 
-/// The databases that one can connect to, and whether this is one of them.
-const ALL_DATABASES: &str = "SELECT oid, textsend(datname) FROM pg_catalog.pg_database WHERE datallowconn ORDER BY oid";
+/// The databases, and whether one can connect to them.
+const ALL_DATABASES: &str = "SELECT oid, textsend(datname), datallowconn FROM pg_catalog.pg_database ORDER BY oid";
 
 /// The relations with files: tablespace, database (none: all share it), file, name.
 const ALL_RELATIONS: &str = "
@@ -53,6 +53,7 @@ const ALL_RELATIONS: &str = "
       JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace
       JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
      WHERE c.relpersistence <> 't' AND pg_catalog.pg_relation_filenode(c.oid) IS NOT NULL
+     ORDER BY c.oid
      LIMIT 200000";
 
 impl SqlSource {
@@ -63,13 +64,13 @@ impl SqlSource {
         let Some(incarnation) = self.session.as_ref().map(|session| session.incarnation) else { return names };
         let Some(mut client) = self.connect_to(None, incarnation, until) else { return names };
         let Ok(known) = client.query(ALL_DATABASES, &[]).map_err(drop).and_then(|rows| {
-            let row = |row: &postgres::Row| Ok((column(row, 0)?, column::<Vec<u8>>(row, 1)?));
-            rows.iter().map(row).collect::<Result<BTreeMap<u32, Vec<u8>>, Trouble>>().map_err(drop)
+            let row = |row: &postgres::Row| Ok((column(row, 0)?, (column(row, 1)?, column(row, 2)?)));
+            rows.iter().map(row).collect::<Result<BTreeMap<u32, (Vec<u8>, bool)>, Trouble>>().map_err(drop)
         }) else {
             return names;
         };
-        for (oid, name) in known {
-            names.databases.insert(oid, shown(&name));
+        names.databases = known.iter().map(|(&oid, (name, _))| (oid, shown(name))).collect();
+        for (name, _) in known.into_values().filter(|(_, allows)| *allows) {
             if Instant::now() >= until || names.relations.len() >= MOST_OF_ALL {
                 break;
             }

@@ -107,12 +107,22 @@ fn database_name(name: Option<&str>, oid: u32) -> String {
     }
 }
 
-/// Relations, those with the most changed blocks first.
+/// Whether a relation is a catalog, which changes with whatever users do: their own relations are told of first.
+fn is_catalog(relation: &DiscardedRelation) -> bool {
+    /// `FirstNormalObjectId`: smaller numbers are those that initdb gave.
+    const FIRST_OF_USERS: u32 = 16384;
+    match &relation.name {
+        Some(name) => ["pg_catalog.", "pg_toast.", "information_schema."].iter().any(|schema| name.starts_with(schema)),
+        None => relation.relation.relation < FIRST_OF_USERS,
+    }
+}
+
+/// Relations, those of users first, and those with the most changed blocks.
 fn relations(discarded: &Discarded) -> Table {
     let databases: BTreeMap<u32, Option<&str>> =
         discarded.databases.iter().map(|database| (database.oid, database.name.as_deref())).collect();
     let mut relations: Vec<&DiscardedRelation> = discarded.relations.iter().collect();
-    relations.sort_by_key(|relation| (Reverse(relation.blocks), relation.relation));
+    relations.sort_by_key(|relation| (is_catalog(relation), Reverse(relation.blocks), relation.relation));
     let all = relations.len();
     let rows = relations.into_iter().map(|relation| {
         let records = &relation.records;

@@ -13,6 +13,7 @@ pub(super) fn section(manifest: &Manifest, naming: Naming<'_>) -> Section {
         (_, Verdict::Impossible) => say("see the failed checks, then plan again"),
         (Scope::Preview, _) => say("stop the target in good order (pg_ctl stop -m fast), and plan again"),
         (Scope::CheckOnly, Verdict::Rewind) => say("plan again, to see what a rewind would do"),
+        (Scope::CheckOnly, Verdict::NotNeeded) => say("nothing, but for what -R would write"),
         (_, _) if !manifest.applyable => say("it cannot be applied; see the failed checks, then plan again"),
         (_, Verdict::Rewind) => vec![Part::Command { label: "next", command }],
         (_, Verdict::NotNeeded) if manifest.recovery.is_some() => {
