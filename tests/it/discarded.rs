@@ -3,17 +3,19 @@
 
 use std::collections::BTreeMap;
 
+use pg_unfork::types::Lsn;
 use serde_json::{Value, json};
 
-use crate::support::cluster::{Cluster, Stop};
+use crate::support::cluster::{Cluster, InitOptions, Stop};
 use crate::support::for_each_major;
 use crate::support::outcome::Outcome;
 use crate::support::pair::{Pair, PairBuilder};
+use crate::support::replication::RecoveryConfig;
 use crate::support::servers::Major;
 use crate::support::stock::Source;
 use crate::support::tool::{Plan, pg_unfork};
 use crate::support::tree::{self, Tree};
-use crate::support::workload::REWIND_USER;
+use crate::support::workload::{self, REWIND_USER};
 
 for_each_major!(work_that_is_lost);
 
@@ -47,6 +49,43 @@ fn work_that_is_lost(major: Major) {
     done.assert_in(&stopped);
     assert_eq!(essence(&stopped), essence(&running));
     assert_names(&pair, &stopped);
+}
+
+/// What a standby has received and not replayed is lost with it, too.
+#[test]
+fn received_and_not_replayed() {
+    let primary = Cluster::initdb(Major(15), &InitOptions::default());
+    primary.start();
+    workload::prepare(&primary);
+    primary.sql("postgres", "CREATE TABLE kept AS SELECT g FROM generate_series(1, 1000) g");
+    let [target, source] = [(); 2].map(|()| {
+        let standby = primary.basebackup_standby(RecoveryConfig::Basebackup);
+        standby.start();
+        standby
+    });
+    [&target, &source].into_iter().for_each(|standby| standby.wait_for_catchup(&primary));
+    source.leave_upstream();
+    primary.checkpoint();
+    primary.sql("postgres", "VACUUM (ANALYZE) kept");
+    primary.checkpoint();
+    target.wait_for_catchup(&primary);
+    target.checkpoint();
+    target.sql("postgres", "SELECT pg_wal_replay_pause()");
+    target.wait_for("postgres", "pg_get_wal_replay_pause_state() = 'paused'");
+    primary.sql("postgres", "INSERT INTO kept VALUES (-1)");
+    let end = primary.wal_end();
+    target.wait_for("postgres", &format!("pg_last_wal_receive_lsn() >= '{end}'"));
+    source.promote();
+    source.checkpoint();
+    target.stop(Stop::Fast);
+    let plan = Plan::of(&target, Source::Server(&source, REWIND_USER), &["-R"]).json();
+    assert_eq!((plan["verdict"].as_str(), plan["discarded"]["verdict"].as_str()), (Some("rewind"), Some("data")));
+    let through = |section: &Value| section.as_str().unwrap().parse::<Lsn>().unwrap();
+    assert!(
+        through(&plan["discarded"]["through"]) > through(&plan["wal"]["scanned"]["through"]),
+        "{:#}",
+        plan["discarded"]
+    );
 }
 
 const COMMON: &str = "

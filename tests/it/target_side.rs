@@ -177,8 +177,8 @@ fn what_goes_of_the_targets_own() {
         "--config-policy target",
     ];
     assert_check(&document, "configuration", "warn", &settings);
-    let files =
-        ["extra: 2 paths fetched", "log: 2 paths removed, 3 bytes", "notes%1B: 1 path removed", "elsewhere: 1 path"];
+    let logs = "2 files of log directories are left alone";
+    let files = ["extra: 2 paths fetched", logs, "notes%1B: 1 path removed", "elsewhere: 1 path"];
     assert_check(&document, "log_files", "warn", &files);
     assert_check(&document, "starts_as_standby", "warn", &["SECOND PRIMARY", "-R"]);
     let text = String::from_utf8(warned.document()).unwrap();
