@@ -2,12 +2,12 @@
 //!
 //! | module | has |
 //! |---|---|
-//! | [`codes`] | what a record does, by its numbers |
-//! | [`relations`] | what was done to relations, counted |
-//! | [`transactions`] | who did it, and what became of that |
-//! | [`places`] | databases and tablespaces |
-//! | [`names`] | what the source calls them |
-//! | [`smallest`] | maps of bounded size |
+//! | `codes` | what a record does, by its numbers |
+//! | `relations` | what was done to relations, counted |
+//! | `transactions` | who did it, and what became of that |
+//! | `places` | databases and tablespaces |
+//! | `names` | what the source calls them |
+//! | `smallest` | maps of bounded size |
 //!
 //! # What counts as what
 //!
