@@ -12,7 +12,7 @@ use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
 use pg_unfork::error::{Context, Error, ErrorId, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod, interrupt_on_signals};
-use pg_unfork::manifest::Manifest;
+use pg_unfork::manifest::{Manifest, plan_command};
 use pg_unfork::report::{bytes, count};
 use pg_unfork::types::LinkText;
 
@@ -49,7 +49,10 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
         Condition::Untouched | Condition::Prepared | Condition::Applied | Condition::Superseded | Condition::Undone => {
             let roots: Vec<_> =
                 manifest.target.roots.iter().map(|root| (root.path.clone(), root.link.clone())).collect();
-            DirectoryStore::open(&directory, &roots, sync)?
+            DirectoryStore::open(&directory, &roots, sync).map_err(|error| match error.kind() {
+                ErrorKind::Stale => error.hint(format!("that is: {}", plan_command(&manifest))),
+                _ => error,
+            })?
         }
         Condition::Applying | Condition::Tampered | Condition::Lost | Condition::Undoing => {
             state::open_store(&directory, &manifest, sync).map_err(unfinished)?

@@ -1,6 +1,5 @@
 //! Making a plan: collect, decide, put together.
 
-use std::collections::BTreeMap;
 use std::error::Error as _;
 
 use crate::checks::{
@@ -15,21 +14,22 @@ use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{ControlFile, DbState};
 use crate::manifest::{
-    Action, ActionKind, Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded,
-    Divergence as ForkPoint, FORMAT_VERSION, Kept, LabelPlan, Manifest, PathRule, RecoveryPlan, Root, Rule, RuleName,
-    Scope, SourceSide, TargetSide, Tool, Totals, Verdict, WalFetch, WalPlan, WalRange, validate,
+    Action, Check, CheckStatus, CommonCheckpoint, ControlFileEdits, ControlFilePlan, Discarded,
+    Divergence as ForkPoint, FORMAT_VERSION, LabelPlan, Manifest, RecoveryPlan, Root, Rule, RuleName, Scope,
+    SourceSide, TargetSide, Tool, Totals, Verdict, WalFetch, WalPlan, WalRange, validate,
 };
 use crate::progress::{Progress, Silent};
 use crate::types::{ClusterPath, LinkText, Lsn, RelFilePaths, TimelineHistory, TimelineId};
 
+use super::all_paths::{Decided, decide_all};
 use super::changed_blocks::{ChangedBlocks, KnownFile};
-use super::decide::{Decision, DecisionContext, decide};
+use super::decide::DecisionContext;
 use super::divergence::{Divergence, common_ancestor};
 use super::equal_files::{Candidates, Settled, leave_equal, note_equal_wal};
 use super::estimate::estimate;
 use super::facts::{Cluster, control_facts, read_control_file, read_history};
-use super::new_tablespaces::{Moved, TablespaceRecords, check_moved, makes_tablespace};
-use super::path_rules::{Covered, PathRules, RulesAtWork};
+use super::new_tablespaces::{Moved, TablespaceRecords, check_moved};
+use super::path_rules::{PathRules, RulesAtWork};
 use super::read_wal::{Extent, read_wal};
 use super::same_timeline::{Found, OneTimeline};
 use super::scan::WalScan;
@@ -632,74 +632,4 @@ pub(crate) fn refuse_running(source: &dyn Source) -> Result<()> {
 /// What a source is whose control file and server contradict each other.
 pub(crate) fn changing_role() -> Error {
     Error::precondition("the source changes its role just now").hint("plan again when it has settled")
-}
-
-/// What was decided on all paths.
-struct Decided {
-    actions: Vec<Action>,
-    kept: Vec<Kept>,
-    moved: Moved,
-    rules: Vec<PathRule>,
-}
-
-/// Decides on every path of both sides.
-fn decide_all(
-    source: &Inventory,
-    target: &Inventory,
-    context: &DecisionContext<'_>,
-    mut rules: RulesAtWork<'_>,
-) -> Result<Decided> {
-    let (mut actions, mut kept, mut contradictions) = (Vec::new(), Vec::new(), Vec::new());
-    let mut staying = BTreeMap::new();
-    for (path, ours, theirs) in both(target, source) {
-        let decision = decide(&path, ours.as_ref(), theirs.as_ref(), context);
-        let covered = rules.covering(&path, ours.is_some())?;
-        match (decision, covered) {
-            (Ok(Decision::Nothing), _) => {}
-            (Ok(Decision::Keep(reason)), _) => kept.push(Kept { before: None, path, reason, rule: None, source: None }),
-            (_, Some(covered)) => {
-                if ours.is_some() {
-                    staying.extend(path.directories().map(|parent| (parent.to_vec(), covered.clone())));
-                }
-                leave(path, &covered, &mut rules, &mut kept);
-            }
-            (Ok(Decision::Act(action)), None) => actions.push(*action),
-            (Err(error), None) => contradictions.push(error.to_string()),
-        }
-    }
-    if !contradictions.is_empty() {
-        return Err(Error::precondition(contradictions.join("; "))
-            .hint("make both sides agree on what these paths are, and plan again"));
-    }
-    // A directory in which something stays, stays.
-    let is_staying =
-        |action: &Action| staying.get(action.path.as_bytes()).filter(|_| action.kind == ActionKind::Remove);
-    for action in &actions {
-        if let Some(covered) = is_staying(action) {
-            leave(action.path.clone(), covered, &mut rules, &mut kept);
-        }
-    }
-    actions.retain(|action| is_staying(action).is_none());
-    let moved = map_tablespaces(&mut actions, &mut rules);
-    actions.sort_unstable_by(|a, b| (a.phase, &a.path).cmp(&(b.phase, &b.path)));
-    Ok(Decided { actions, kept, moved, rules: rules.finish() })
-}
-
-/// Leaves a path alone because of a rule.
-fn leave(path: ClusterPath, covered: &Covered, rules: &mut RulesAtWork<'_>, kept: &mut Vec<Kept>) {
-    rules.note(covered);
-    let (reason, rule) = (covered.reason, Some(covered.rule.clone()));
-    kept.push(Kept { before: None, path, reason, rule, source: None });
-}
-
-/// New tablespaces go where the mapping says.
-fn map_tablespaces(actions: &mut [Action], rules: &mut RulesAtWork<'_>) -> Moved {
-    let mut moved = Moved::new();
-    for action in actions.iter_mut().filter(|action| makes_tablespace(action)) {
-        let Some(link) = action.after.as_mut().and_then(|after| after.link.as_mut()) else { continue };
-        let Some(location) = rules.location(link) else { continue };
-        moved.insert(action.path.clone(), (link.to_string(), location.to_string()));
-        *link = location;
-    }
-    moved
 }

@@ -1,10 +1,11 @@
 //! From facts about two clusters to a manifest. Reads everything, writes nothing.
 //!
-//! `facts` collects; `crate::checks`, `divergence`, `decide` and `wal_files` are pure functions over what
+//! `facts` collects; `crate::checks`, `divergence`, `decide`, `path_rules` and `wal_files` are pure functions over what
 //! was collected; `scan` drives the WAL reader over the target's segments, `parallel_scan` several readers;
 //! `read_wal` does so with visitors (`changed_blocks`, `crate::discard`); `same_timeline` does not take equal histories for an answer;
 //! `equal_files` takes out what need not be copied, `provable` says for which files of a source that question can arise;
-//! `estimate` says how long it takes; `build` puts the manifest together. `preflight` and `space` tell what would keep an
+//! `estimate` says how long it takes; `all_paths` decides on
+//! every path, `build` puts the manifest together. `preflight` and `space` tell what would keep an
 //! apply from it, for the apply itself, too; `checking` and `target_checks` ask what is checked.
 //!
 //! # A live source's files that are equal
@@ -31,6 +32,7 @@
 //! - What is left are files of people and programs: settings, certificates, logs. Those that were equal stay as they
 //!   were in both when the plan was made, whatever the source's become.
 
+mod all_paths;
 mod build;
 mod changed_blocks;
 mod checking;

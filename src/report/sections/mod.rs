@@ -8,6 +8,7 @@ mod work;
 use jiff::Timestamp;
 
 use super::content::{Part, Report, Text, Tone};
+use super::count;
 use crate::cluster::SourceKind;
 use crate::manifest::{Manifest, Scope, SourceSide, Verdict};
 use crate::types::TimelineHistory;
@@ -101,8 +102,44 @@ fn fork(manifest: &Manifest) -> Vec<Part> {
     if let Some(checkpoint) = &manifest.checkpoint {
         let start = manifest.backup_label.as_ref().map_or(checkpoint.redo, |label| label.start);
         let taken = Timestamp::from_second(checkpoint.time).map_or_else(|_| "?".to_owned(), |time| time.to_string());
-        let content = format!("checkpoint {}, of {taken}; replay begins at {start}", checkpoint.lsn);
+        let before = ago(&manifest.created, checkpoint.time);
+        let content = format!("checkpoint {}, of {taken}{before}; replay begins at {start}", checkpoint.lsn);
         parts.push(row("last common", Text::words(content)));
     }
     parts
+}
+
+/// How long before the plan something was, for people; nothing where the clocks do not tell.
+fn ago(created: &str, unix: i64) -> String {
+    let seconds = created.parse::<Timestamp>().ok().and_then(|created| created.as_second().checked_sub(unix));
+    let Some(seconds) = seconds.and_then(|seconds| u64::try_from(seconds).ok()) else { return String::new() };
+    let (amount, one, many) = match seconds {
+        0..60 => (seconds, "second", "seconds"),
+        60..3600 => (seconds / 60, "minute", "minutes"),
+        3600..172_800 => (seconds / 3600, "hour", "hours"),
+        _ => (seconds / 86_400, "day", "days"),
+    };
+    format!(", {} before the plan", count(amount, one, many))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_ago() {
+        let cases = [
+            (0, ", 0 seconds before the plan"),
+            (1, ", 1 second before the plan"),
+            (119, ", 1 minute before the plan"),
+            (7200, ", 2 hours before the plan"),
+            (172_799, ", 47 hours before the plan"),
+            (172_800, ", 2 days before the plan"),
+            (-1, ""),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(ago("2026-03-01T10:00:00Z", 1_772_359_200 - seconds), expected, "{seconds}");
+        }
+        assert_eq!(ago("yesterday", 0), "");
+    }
 }

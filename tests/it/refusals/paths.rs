@@ -256,7 +256,7 @@ fn locations_that_changed_since() {
     assert_refused(&plan.apply(&[]), 4, &[&name, "cannot be opened", "mount or restore"]);
     fs::remove_file(&link).unwrap();
     symlink(&away, &link).unwrap();
-    assert_refused(&plan.apply(&[]), 3, &[&name, "does not any more", "fresh plan"]);
+    assert_refused(&plan.apply(&[]), 3, &[&name, "does not any more", "fresh plan", "that is: pg_unfork plan -D "]);
     fs::remove_file(&link).unwrap();
     symlink(&location, &link).unwrap();
     fs::rename(&away, &location).unwrap();

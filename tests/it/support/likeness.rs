@@ -24,12 +24,24 @@ pub(crate) enum From {
     Live,
 }
 
+/// Reads every row of every catalog.
+const READ_CATALOGS: &str = "DO $$ DECLARE catalog regclass; BEGIN
+    FOR catalog IN SELECT oid FROM pg_class WHERE relkind = 'r' AND relnamespace = 'pg_catalog'::regnamespace
+    LOOP EXECUTE format('SELECT count(*) FROM %s', catalog); END LOOP; END $$";
+
 impl Pair {
     /// Brings the source, which is running, into the state in which it is read.
     pub(crate) fn settle(&self, from: From) {
         match from {
             From::Stopped => self.source.stop(Stop::Fast),
-            From::Live => self.source.checkpoint(),
+            From::Live => {
+                // Whoever reads a row first after its transaction ended may write to its page: stock reads the source later
+                // than we do, and would find other bytes.
+                for database in self.source.databases() {
+                    self.source.sql(&database, READ_CATALOGS);
+                }
+                self.source.checkpoint();
+            }
         }
     }
 
