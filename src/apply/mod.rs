@@ -158,12 +158,7 @@ impl ApplyContext<'_> {
 /// [`ErrorKind::Incomplete`] and [`ErrorKind::DeadEnd`] afterwards.
 pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
     let mut context = context;
-    check_manifest(context.manifest)?;
-    check_no_server(context.target)?;
-    let control = read_control_file(context.target, "target")?;
-    let state = State::read(context.store)?;
-    let condition = state.as_ref().map_or(Condition::Untouched, |state| state.condition(control.as_bytes()));
-    let same = state.as_ref().is_some_and(|state| state.header.digest == context.manifest.digest);
+    let Standing { control, condition, state, same } = standing(&mut context)?;
     match (condition, state) {
         (Condition::Applied, _) if same => Ok(Outcome::AlreadyApplied),
         (Condition::Applying, Some(state)) if same => {
@@ -174,6 +169,25 @@ pub fn apply(context: ApplyContext<'_>) -> Result<Outcome> {
         (Condition::Applying | Condition::Undoing | Condition::Tampered, _) => Err(under_way(condition, same)),
         (_, earlier) => fresh(&mut context, control, earlier),
     }
+}
+
+/// Where a target stands before an apply.
+struct Standing {
+    control: ControlFile,
+    condition: Condition,
+    state: Option<State>,
+    /// Whether its state is that of an apply of this very plan.
+    same: bool,
+}
+
+fn standing(context: &mut ApplyContext<'_>) -> Result<Standing> {
+    check_manifest(context.manifest)?;
+    check_no_server(context.target)?;
+    let control = read_control_file(context.target, "target")?;
+    let state = State::read(context.store)?;
+    let condition = state.as_ref().map_or(Condition::Untouched, |state| state.condition(control.as_bytes()));
+    let same = state.as_ref().is_some_and(|state| state.header.digest == context.manifest.digest);
+    Ok(Standing { control, condition, state, same })
 }
 
 /// Why no apply can begin where another one, or an undo, is under way.
@@ -210,12 +224,7 @@ pub enum Readiness {
 /// As [`apply`], before anything was written.
 pub fn check(context: ApplyContext<'_>) -> Result<Readiness> {
     let mut context = context;
-    check_manifest(context.manifest)?;
-    check_no_server(context.target)?;
-    let control = read_control_file(context.target, "target")?;
-    let state = State::read(context.store)?;
-    let condition = state.as_ref().map_or(Condition::Untouched, |state| state.condition(control.as_bytes()));
-    let same = state.as_ref().is_some_and(|state| state.header.digest == context.manifest.digest);
+    let Standing { control, condition, state, same } = standing(&mut context)?;
     match (condition, state) {
         (Condition::Applied, _) if same => Ok(Readiness::AlreadyApplied),
         (Condition::Applying, Some(state)) if same => {

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use pg_unfork::cluster::SourceKind;
 use pg_unfork::error::{Context, Error, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
-use pg_unfork::io::{DataDirectory, DocumentFile, real_directory_of, write_document};
+use pg_unfork::io::{DataDirectory, DocumentFile, write_document};
 use pg_unfork::listing::{ListedSource, SourceListing, identify, list_source, parse, write_json};
 use pg_unfork::report::{bytes, count};
 use pg_unfork::types::LinkText;
 
 use super::args::ListArguments;
+use super::elsewhere::refuse_inside;
 use super::progress::Watch;
 use super::{ExitCode, output, plan, source, state};
 
@@ -26,7 +27,7 @@ pub(super) fn run(arguments: &ListArguments) -> Result<ExitCode> {
     let named = arguments.source.pgdata.as_deref();
     let mut source = match (named, &arguments.source.server) {
         (Some(directory), _) => {
-            refuse_inside(arguments.output.as_deref(), &DataDirectory::open(directory)?)?;
+            refuse_inside("listing", arguments.output.as_deref(), &[&DataDirectory::open(directory)?])?;
             source::directory(directory)?
         }
         // Nothing is written, so a signal may end the process as it always does.
@@ -65,20 +66,6 @@ pub(super) fn directory_of(listing: &SourceListing) -> Option<PathBuf> {
     let path = LinkText::try_from(listing.address.clone()).ok()?;
     let path = Path::new(OsStr::from_bytes(path.as_bytes()));
     DataDirectory::open(path).is_ok().then(|| path.to_owned())
-}
-
-fn refuse_inside(output: Option<&Path>, source: &DataDirectory) -> Result<()> {
-    let Some(output) = output else { return Ok(()) };
-    let real = real_directory_of(output)?;
-    let mut forbidden = source.followed();
-    forbidden.push(source.path().to_owned());
-    match forbidden.iter().find(|directory| real.starts_with(directory)) {
-        None => Ok(()),
-        Some(directory) => {
-            Err(Error::precondition(format!("the listing cannot be written below {}", directory.display()))
-                .hint("nothing is changed below the source: name a file elsewhere"))
-        }
-    }
 }
 
 fn describe(listing: &SourceListing, file: Option<&Path>) -> String {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod elsewhere;
 mod exit_code;
 mod list;
 mod output;

@@ -1,12 +1,12 @@
 //! `pg_unfork plan`.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pg_unfork::cluster::{ClusterReader, Source, SourceKind, Target};
 use pg_unfork::error::{Context, Error, ErrorId, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
-use pg_unfork::io::{DataDirectory, Lock, LockKind, real_directory_of, write_document};
+use pg_unfork::io::{DataDirectory, Lock, LockKind, write_document};
 use pg_unfork::listing::ListedSource;
 use pg_unfork::manifest::{CheckStatus, Manifest, Verdict, identify, write_json};
 use pg_unfork::plan::{PlanOptions, make_plan, read_control_file};
@@ -15,6 +15,7 @@ use pg_unfork::report::{changes, other_pair, summary};
 use serde_json::json;
 
 use super::args::{PlanArguments, ProgressMode};
+use super::elsewhere::refuse_inside;
 use super::progress::Watch;
 use super::show::read_manifest;
 use super::{ExitCode, list, output, source};
@@ -26,7 +27,9 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
     let listed = arguments.source.listing.as_deref().map(list::open).transpose()?;
     let listed_directory = listed.as_ref().and_then(|source| list::directory_of(source.listing()));
     let source_directory = arguments.source.pgdata.as_deref().or(listed_directory.as_deref());
-    refuse_inside(arguments.output.as_deref(), &target, source_directory)?;
+    let source_directory = source_directory.map(DataDirectory::open).transpose()?;
+    let clusters: Vec<&DataDirectory> = std::iter::once(&target).chain(&source_directory).collect();
+    refuse_inside("plan", arguments.output.as_deref(), &clusters)?;
     if let Some(pid) = target.running_server()?
         && !arguments.preview
     {
@@ -93,25 +96,6 @@ fn open_source(arguments: &PlanArguments, listed: Option<ListedSource>) -> Resul
 /// A source that became another one while it was planned with is no dead end yet.
 pub(super) fn nothing_begun(error: Error) -> Error {
     if error.kind() == ErrorKind::DeadEnd { error.with_kind(ErrorKind::Failure) } else { error }
-}
-
-/// Nothing is written below target or source, the plan neither.
-fn refuse_inside(output: Option<&Path>, target: &DataDirectory, source: Option<&Path>) -> Result<()> {
-    let Some(output) = output else { return Ok(()) };
-    let real = real_directory_of(output)?;
-    let mut forbidden: Vec<PathBuf> = vec![target.path().to_owned()];
-    forbidden.extend(target.followed());
-    if let Some(source) = source.map(DataDirectory::open).transpose()? {
-        forbidden.push(source.path().to_owned());
-        forbidden.extend(source.followed());
-    }
-    match forbidden.iter().find(|directory| real.starts_with(directory)) {
-        None => Ok(()),
-        Some(directory) => {
-            Err(Error::precondition(format!("the plan cannot be written below {}", directory.display()))
-                .hint("a plan changes nothing below target and source: name a file elsewhere"))
-        }
-    }
 }
 
 /// Says what the plan comes to: in words, or to programs in what they decide by.
