@@ -300,6 +300,13 @@ pub trait Source: ClusterReader {
         Names::default()
     }
 
+    /// Begins to look for what [`Source::names`] gives, where that can go on while the source is asked other things; what
+    /// comes back waits for it.
+    fn begin_names(&mut self, databases: Vec<u32>, relations: Vec<RelFileNumber>) -> Box<dyn FnOnce() -> Names> {
+        let names = self.names(&databases, &relations);
+        Box::new(move || names)
+    }
+
     /// What all databases and relations are called on it, up to a limit, as far as its server tells in a minute; nothing
     /// for a stopped directory. Nothing depends on it.
     fn all_names(&mut self) -> Names {

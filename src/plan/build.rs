@@ -267,7 +267,7 @@ impl<'a> Planner<'a> {
         self.check_divergence(divergence, Some(target_end), Some(source_end), Some(&fork.checkpoint));
         let (changed, mut discarded, managers) = self.read_wal(&fork, &source_files, &target_files)?;
         let (databases, relations) = nameless(&discarded);
-        give_names(&mut discarded, &self.source.names(&databases, &relations));
+        let names = self.source.begin_names(databases, relations);
         let loaded = self.server.as_ref().and_then(|facts| facts.resource_managers.as_ref());
         self.checks.push(custom_resource_managers(managers, loaded));
         let label = self.label(&fork.checkpoint);
@@ -293,6 +293,7 @@ impl<'a> Planner<'a> {
         manifest.backup_label = Some(label);
         manifest.checkpoint = Some(fork.checkpoint);
         manifest.control_file = Some(self.control_file_plan());
+        give_names(&mut discarded, &names());
         manifest.discarded = Some(discarded);
         manifest.divergence = Some(ForkPoint { lsn: divergence.lsn, timeline: divergence.timeline });
         manifest.source.wal_end = Some(source_end);

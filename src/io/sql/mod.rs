@@ -420,11 +420,19 @@ impl Source for SqlSource {
     }
 
     fn names(&mut self, databases: &[u32], relations: &[RelFileNumber]) -> Names {
-        self.find_names(databases, relations)
+        self.begin_names(databases.to_vec(), relations.to_vec())()
+    }
+
+    fn begin_names(&mut self, databases: Vec<u32>, relations: Vec<RelFileNumber>) -> Box<dyn FnOnce() -> Names> {
+        let finder = self.name_finder().filter(|_| !databases.is_empty() || !relations.is_empty());
+        let Some(finder) = finder else { return Box::new(Names::default) };
+        let asking =
+            thread::Builder::new().name("names".to_owned()).spawn(move || finder.find_names(&databases, &relations));
+        Box::new(move || asking.ok().and_then(|asking| asking.join().ok()).unwrap_or_default())
     }
 
     fn all_names(&mut self) -> Names {
-        self.find_all_names()
+        self.name_finder().map(|finder| finder.find_all_names()).unwrap_or_default()
     }
 
     fn fetch(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<()> {

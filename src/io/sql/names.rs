@@ -12,6 +12,7 @@ use super::session::{Incarnation, STARTED};
 use super::trouble::column;
 use crate::cluster::Names;
 use crate::interrupt::Interrupt;
+use crate::io::conninfo::ConnInfo;
 use crate::types::RelFileNumber;
 
 /// How long all names together may take.
@@ -56,13 +57,28 @@ const ALL_RELATIONS: &str = "
      ORDER BY c.oid
      LIMIT 200000";
 
+/// What it takes to look for names: connections of their own, to the server that a session leads to.
+#[derive(Clone)]
+pub(super) struct NameFinder {
+    conninfo: ConnInfo,
+    interrupt: Interrupt,
+    incarnation: Incarnation,
+}
+
 impl SqlSource {
+    /// Looks for names of what the session leads to; none where there is no session.
+    pub(super) fn name_finder(&self) -> Option<NameFinder> {
+        let incarnation = self.session.as_ref()?.incarnation;
+        Some(NameFinder { conninfo: self.conninfo.clone(), interrupt: self.patience.interrupt.clone(), incarnation })
+    }
+}
+
+impl NameFinder {
     /// The names of everything, as far as they can be found out.
     pub(super) fn find_all_names(&self) -> Names {
         let until = Instant::now() + BUDGET_FOR_ALL;
         let mut names = Names::default();
-        let Some(incarnation) = self.session.as_ref().map(|session| session.incarnation) else { return names };
-        let Some(mut client) = self.connect_to(None, incarnation, until) else { return names };
+        let Some(mut client) = self.connect_to(None, until) else { return names };
         let Ok(known) = client.query(ALL_DATABASES, &[]).map_err(drop).and_then(|rows| {
             let row = |row: &postgres::Row| Ok((column(row, 0)?, (column(row, 1)?, column(row, 2)?)));
             rows.iter().map(row).collect::<Result<BTreeMap<u32, (Vec<u8>, bool)>, Trouble>>().map_err(drop)
@@ -75,7 +91,7 @@ impl SqlSource {
                 break;
             }
             let name = std::str::from_utf8(&name).ok();
-            let Some(mut client) = name.and_then(|name| self.connect_to(Some(name), incarnation, until)) else {
+            let Some(mut client) = name.and_then(|name| self.connect_to(Some(name), until)) else {
                 continue;
             };
             // What came before something went wrong is a help, too.
@@ -91,12 +107,11 @@ impl SqlSource {
         if databases.is_empty() && relations.is_empty() {
             return names;
         }
-        let Some(incarnation) = self.session.as_ref().map(|session| session.incarnation) else { return names };
         let mut by_database: BTreeMap<u32, Vec<RelFileNumber>> = BTreeMap::new();
         for &relation in relations.iter().filter(|relation| relation.relation != 0).take(MOST) {
             by_database.entry(relation.database).or_default().push(relation);
         }
-        let Some(mut client) = self.connect_to(None, incarnation, until) else { return names };
+        let Some(mut client) = self.connect_to(None, until) else { return names };
         let wanted: Vec<u32> = databases.iter().chain(by_database.keys()).copied().collect();
         let Ok(known) = database_names(&mut client, &wanted) else { return names };
         names.databases = known.iter().map(|(&oid, name)| (oid, shown(name))).collect();
@@ -106,7 +121,7 @@ impl SqlSource {
                 Some(&mut client)
             } else {
                 let name = known.get(&oid).and_then(|name| std::str::from_utf8(name).ok());
-                other = name.and_then(|name| self.connect_to(Some(name), incarnation, until));
+                other = name.and_then(|name| self.connect_to(Some(name), until));
                 other.as_mut()
             };
             let Some(client) = client else { continue };
@@ -122,7 +137,7 @@ impl SqlSource {
     }
 
     /// A session in a database of the same server; none where there can be none.
-    fn connect_to(&self, database: Option<&str>, incarnation: Incarnation, until: Instant) -> Option<Client> {
+    fn connect_to(&self, database: Option<&str>, until: Instant) -> Option<Client> {
         let silence = until.saturating_duration_since(Instant::now()).min(SILENCE);
         if silence.is_zero() {
             return None;
@@ -131,11 +146,11 @@ impl SqlSource {
         if let Some(database) = database {
             config.dbname(database);
         }
-        let limits = Limits { silence, interrupt: self.patience.interrupt.clone(), over: Interrupt::new() };
+        let limits = Limits { silence, interrupt: self.interrupt.clone(), over: Interrupt::new() };
         let mut client = Client::connect(&config, limits).ok()?;
         let started = client.ask_all(&[(SETTINGS, &[]), (STARTED, &[])]).ok()?.pop()?.ok()?;
         let started = column(&started, 0).ok().map(Incarnation::of);
-        (started == Some(incarnation)).then_some(client)
+        (started == Some(self.incarnation)).then_some(client)
     }
 }
 
