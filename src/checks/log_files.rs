@@ -1,38 +1,18 @@
 //! Files that are not PostgreSQL's data: logs, and what people and programs have put into a data directory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{finding, with_lines};
-use crate::cluster::Settings;
 use crate::manifest::{Action, ActionKind, Check, CheckStatus, Kept, KeptReason};
 use crate::types::{ClusterPath, LinkText};
 
-/// The directories inside a data directory where servers with these settings write logs: `log_directory` of each, with
-/// the defaults of all majors.
+/// `log_files`: which files of nobody knows whom an apply would fetch, replace or remove, and how many of log directories
+/// it leaves alone. `is_configuration` tells what another check speaks of.
 #[must_use]
-pub fn log_directories(settings: &[(&Settings, &LinkText)]) -> BTreeSet<ClusterPath> {
-    let configured = settings.iter().filter_map(|(settings, data)| {
-        let value = settings.get("log_directory")?.as_bytes();
-        let within = value.strip_prefix(data.as_bytes()).and_then(|rest| rest.strip_prefix(b"/")).unwrap_or(value);
-        let within = within.strip_prefix(b"./").unwrap_or(within);
-        ClusterPath::new(within.strip_suffix(b"/").unwrap_or(within)).ok()
-    });
-    let usual = ["log", "pg_log"].iter().filter_map(|name| ClusterPath::new(name.as_bytes()).ok());
-    configured.chain(usual).collect()
-}
-
-/// `log_files`: which files of log directories, and which of nobody knows whom, an apply would fetch, replace or
-/// remove. `is_configuration` tells what another check speaks of.
-#[must_use]
-pub fn log_files(
-    actions: &[Action],
-    kept: &[Kept],
-    logs: &BTreeSet<ClusterPath>,
-    is_configuration: &dyn Fn(&ClusterPath) -> bool,
-) -> Check {
+pub fn log_files(actions: &[Action], kept: &[Kept], is_configuration: &dyn Fn(&ClusterPath) -> bool) -> Check {
     let mut foreign: BTreeMap<(Vec<u8>, &str), (u64, u64)> = BTreeMap::new();
     for action in actions.iter().filter(|action| !is_configuration(&action.path)) {
-        let Some(root) = log_of(&action.path, logs).or_else(|| foreign_root(action.path.as_bytes())) else { continue };
+        let Some(root) = foreign_root(action.path.as_bytes()) else { continue };
         let sized = if action.kind == ActionKind::Remove { &action.before } else { &action.after };
         let (paths, bytes) = foreign.entry((root.to_vec(), fate(action))).or_default();
         *paths += 1;
@@ -60,12 +40,6 @@ fn fate(action: &Action) -> &'static str {
         (_, true) => "replaced by the source's",
         (_, false) => "fetched from the source",
     }
-}
-
-/// The log directory that a path is, or lies in.
-fn log_of<'p>(path: &'p ClusterPath, logs: &BTreeSet<ClusterPath>) -> Option<&'p [u8]> {
-    let is_log = |directory: &&[u8]| logs.iter().any(|log| log.as_bytes() == *directory);
-    std::iter::once(path.as_bytes()).chain(path.directories()).find(is_log)
 }
 
 /// Files at the top of a data directory that PostgreSQL, or what comes with it, puts there.
@@ -246,22 +220,9 @@ mod tests {
     }
 
     #[test]
-    fn log_directories_of_both_sides() {
-        let (data, other) = (LinkText::new(b"/data"), LinkText::new(b"/other"));
-        let logs = |target: &str, source: &str| -> Vec<String> {
-            let (target, source) = (Settings::of(target), Settings::of(source));
-            log_directories(&[(&target, &data), (&source, &other)]).iter().map(ToString::to_string).collect()
-        };
-        assert_eq!(logs("", ""), ["log", "pg_log"]);
-        assert_eq!(logs("log_directory = '/data/x/'", "log_directory = 'a/b'"), ["a/b", "log", "pg_log", "x"]);
-        assert_eq!(logs("log_directory = '/var/log'", "log_directory = '../log'"), ["log", "pg_log"]);
-    }
-
-    #[test]
     fn foreign_files_are_summed_up() {
         use ActionKind::{CopyFile, CreateDirectory, Remove};
-        let logs = log_directories(&[]);
-        let checked = |actions: &[Action]| log_files(actions, &[], &logs, &|path| path.as_bytes() == b"pg_hba.conf");
+        let checked = |actions: &[Action]| log_files(actions, &[], &|path| path.as_bytes() == b"pg_hba.conf");
         let fresh = |path: &str, kind| Action { before: None, ..action(path, kind) };
         let own = checked(&[action("base/5/16384", CopyFile), action("pg_hba.conf", CopyFile)]);
         assert_eq!((own.status, own.evidence.len()), (CheckStatus::Pass, 0));
@@ -283,7 +244,7 @@ mod tests {
         assert_eq!(found.evidence, evidence);
         let kept =
             Kept { before: None, path: path("log/1"), reason: KeptReason::LogDirectory, rule: None, source: None };
-        let left = log_files(&[], &[kept], &logs, &|_| false);
+        let left = log_files(&[], &[kept], &|_| false);
         assert!(
             left.status == CheckStatus::Pass && left.detail.ends_with("; 1 files of log directories are left alone")
         );

@@ -32,7 +32,7 @@ pub use control_files::{Preconditions, control_files};
 pub use custom_resource_managers::{CustomResourceManagers, custom_resource_managers};
 pub use divergence::{ForkFacts, divergence};
 pub use follower::{Limits, SourceSlots, primary_slot_name, standby_parameters};
-pub use log_files::{log_directories, log_files};
+pub use log_files::log_files;
 pub use replay_wal::{OtherWal, replay_wal};
 pub use replication_slots::{SlotFile, replication_slots};
 pub use secrets::without_secrets;

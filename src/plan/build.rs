@@ -273,7 +273,8 @@ impl<'a> Planner<'a> {
         let label = self.label(&fork.checkpoint);
         let wal = self.wal_needs(&fork, label.start, &source_files);
         let context = DecisionContext { relations: &self.relation_paths(), changed: &changed, wal: &wal };
-        let rules = self.rules_at_work(&source_files, &target_files);
+        let settings = self.settings(&source_files, &target_files);
+        let rules = self.rules_at_work(&settings);
         let Decided { actions, mut kept, moved, rules } = decide_all(&source_files, &target_files, &context, rules)?;
         self.check_tablespaces(&moved, &fork, label.start);
         let Settled { actions, equal, compared } = self.leave_equal(actions, source_end)?;
@@ -298,7 +299,7 @@ impl<'a> Planner<'a> {
         manifest.divergence = Some(ForkPoint { lsn: divergence.lsn, timeline: divergence.timeline });
         manifest.source.wal_end = Some(source_end);
         manifest.wal = Some(wal_plan);
-        self.check_plan(&mut manifest, &target_files, &source_files)?;
+        self.check_plan(&mut manifest, (&target_files, &source_files), &settings)?;
         let problems = validate(&manifest);
         if problems.is_empty() {
             return Ok(manifest);
@@ -320,30 +321,40 @@ impl<'a> Planner<'a> {
         Ok(manifest)
     }
 
-    /// The rules about paths, with what both sides' settings say of files.
-    fn rules_at_work(&mut self, source: &Inventory, target: &Inventory) -> RulesAtWork<'a> {
+    /// The settings of target and source, as they are now.
+    fn settings(&mut self, source: &Inventory, target: &Inventory) -> [Settings; 2] {
         let theirs = Settings::read(self.source, source);
         let theirs = match &self.server {
             Some(facts) => theirs.told_by(&facts.settings),
             None => theirs,
         };
-        let ours = Settings::read(self.target, target);
+        [Settings::read(self.target, target), theirs]
+    }
+
+    /// The rules about paths, with what both sides' settings say of files.
+    fn rules_at_work(&self, [ours, theirs]: &[Settings; 2]) -> RulesAtWork<'a> {
         let directory = self.target.directory();
         let theirs_at = match self.source.kind() {
             SourceKind::StoppedDirectory => LinkText::try_from(self.source.address()).ok(),
             SourceKind::LiveServer => theirs.get("data_directory").map(|path| LinkText::new(path.as_bytes())),
         };
         let theirs_at = theirs_at.as_ref().map(LinkText::as_bytes);
-        RulesAtWork::new(&self.options.rules, &[(&ours, Some(directory.as_bytes())), (&theirs, theirs_at)])
+        RulesAtWork::new(&self.options.rules, &[(ours, Some(directory.as_bytes())), (theirs, theirs_at)])
     }
 
     /// What can only be checked once the actions are known.
-    fn check_plan(&mut self, manifest: &mut Manifest, target: &Inventory, source: &Inventory) -> Result<()> {
+    fn check_plan(
+        &mut self,
+        manifest: &mut Manifest,
+        (target_files, source_files): (&Inventory, &Inventory),
+        [ours, theirs]: &[Settings; 2],
+    ) -> Result<()> {
         let mut sides = Sides {
             target: &mut *self.target,
             source: &mut *self.source,
-            target_files: target,
-            source_files: source,
+            target_files,
+            source_files,
+            settings: [ours, theirs],
             facts: self.target_facts.control.facts(),
         };
         let found = check_target(manifest, &mut sides)?;

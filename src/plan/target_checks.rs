@@ -1,14 +1,14 @@
 //! Collects what is checked of the target's side once a plan is made, and has it checked.
 
 use crate::checks::{
-    ConfigFile, Content, Signals, SlotFile, Tablespaces, configuration, is_configuration, log_directories, log_files,
-    replication_slots, space, special_files, starts_as_standby, tablespaces, unarchived_wal, writable,
+    ConfigFile, Content, Signals, SlotFile, Tablespaces, configuration, is_configuration, log_files, replication_slots,
+    space, special_files, starts_as_standby, tablespaces, unarchived_wal, writable,
 };
 use crate::cluster::{ClusterReader, Inventory, Settings, Site, Source, Target};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{MajorFacts, ReplicationSlot, SlotError};
 use crate::manifest::{Action, ActionKind, Check, Manifest, PathState, Verdict};
-use crate::types::{ClusterPath, LinkText};
+use crate::types::ClusterPath;
 
 use super::preflight::{new_links, obstacles};
 use super::space::rooms;
@@ -19,6 +19,8 @@ pub(super) struct Sides<'a> {
     pub(super) source: &'a mut dyn Source,
     pub(super) target_files: &'a Inventory,
     pub(super) source_files: &'a Inventory,
+    /// The settings of target and source.
+    pub(super) settings: [&'a Settings; 2],
     pub(super) facts: &'a MajorFacts,
 }
 
@@ -136,9 +138,8 @@ fn slots(sides: &mut Sides<'_>) -> Result<Vec<SlotFile>> {
 
 /// Configuration, logs, and what is not PostgreSQL's.
 fn files_of_people(manifest: &Manifest, sides: &mut Sides<'_>) -> Result<[Check; 2]> {
-    let ours = Settings::read(sides.target, sides.target_files);
-    let theirs = Settings::read(sides.source, sides.source_files);
-    let is_config = |path: &ClusterPath| is_configuration(path, &[&ours, &theirs]);
+    let settings = sides.settings;
+    let is_config = |path: &ClusterPath| is_configuration(path, &settings);
     let is_changed = |action: &&Action| {
         let is_file = action.before.as_ref().or(action.after.as_ref()).is_some_and(|state| state.size.is_some());
         is_file && is_config(&action.path)
@@ -149,18 +150,13 @@ fn files_of_people(manifest: &Manifest, sides: &mut Sides<'_>) -> Result<[Check;
         let readable = files.len() < MOST_COMPARED && [&action.before, &action.source].iter().all(|state| fits(state));
         let main = matches!(path.as_bytes(), b"postgresql.conf" | b"postgresql.auto.conf");
         files.push(ConfigFile {
-            has_settings: main || [&ours, &theirs].iter().all(|side| side.files.contains(&path)),
+            has_settings: main || settings.iter().all(|side| side.files.contains(&path)),
             target: content(sides.target, &path, action.before.is_some(), readable)?,
             source: content(sides.source, &path, action.after.is_some(), readable)?,
             path,
         });
     }
-    let source_directory = LinkText::new(theirs.get("data_directory").unwrap_or_default().as_bytes());
-    let logs = log_directories(&[(&ours, &manifest.target.directory), (&theirs, &source_directory)]);
-    Ok([
-        configuration(&files, manifest.recovery.as_ref()),
-        log_files(&manifest.actions, &manifest.kept, &logs, &is_config),
-    ])
+    Ok([configuration(&files, manifest.recovery.as_ref()), log_files(&manifest.actions, &manifest.kept, &is_config)])
 }
 
 /// Files of configuration that are compared, and bytes of each; others are only named.

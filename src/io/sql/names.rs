@@ -104,9 +104,6 @@ impl NameFinder {
     pub(super) fn find_names(&self, databases: &[u32], relations: &[RelFileNumber]) -> Names {
         let until = Instant::now() + BUDGET;
         let mut names = Names::default();
-        if databases.is_empty() && relations.is_empty() {
-            return names;
-        }
         let mut by_database: BTreeMap<u32, Vec<RelFileNumber>> = BTreeMap::new();
         for &relation in relations.iter().filter(|relation| relation.relation != 0).take(MOST) {
             by_database.entry(relation.database).or_default().push(relation);
