@@ -2,9 +2,10 @@
 
 use super::finish::label_text;
 use super::journal::{Copied, pieces};
+use super::recovery::{before_line, shown_line};
 use super::units::size;
 use crate::format::{ControlFile, DbState};
-use crate::manifest::{Action, ActionKind, LabelPlan, Manifest};
+use crate::manifest::{Action, ActionKind, LabelPlan, Manifest, RecoveryPlan};
 use crate::types::{LinkText, Lsn};
 
 /// What must be at a path.
@@ -118,11 +119,11 @@ pub(super) struct Settings {
     pub(super) crc: [u8; 4],
 }
 
-/// What is wrong with `postgresql.auto.conf`, whose last line must be `line`. What was there before is known where it
-/// was copied.
-pub(super) fn settings_problem(found: &[u8], before: Option<Settings>, line: &str) -> Option<String> {
-    let Some(rest) = found.strip_suffix(line.as_bytes()) else {
-        return Some(format!("does not end with {:?}", line.trim_end()));
+/// What is wrong with `postgresql.auto.conf`, whose last line must be the plan's. What was there before is known
+/// where it was copied.
+pub(super) fn settings_problem(found: &[u8], before: Option<Settings>, plan: &RecoveryPlan) -> Option<String> {
+    let Some(rest) = before_line(found, plan) else {
+        return Some(format!("does not end with {:?}", shown_line(plan).trim_end()));
     };
     let before = before?;
     let has = |text: &[u8]| text.len() as u64 == before.bytes && crc32c::crc32c(text).to_le_bytes() == before.crc;
@@ -250,7 +251,8 @@ mod tests {
     #[test]
     fn settings_are_what_was_copied_and_the_line() {
         let of = |text: &[u8]| Settings { bytes: text.len() as u64, crc: crc32c::crc32c(text).to_le_bytes() };
-        let line = "primary_conninfo = 'x'\n";
+        let primary_conninfo = "x".to_owned();
+        let plan = RecoveryPlan { primary_conninfo, standby_signal: true, with_password: false };
         let cases: [(&[u8], Option<Settings>, bool); 9] = [
             (b"a = 1\nprimary_conninfo = 'x'\n", Some(of(b"a = 1\n")), true),
             (b"a = 1\nprimary_conninfo = 'x'\n", Some(of(b"a = 1")), true),
@@ -263,7 +265,7 @@ mod tests {
             (b"", Some(of(b"")), false),
         ];
         for (found, before, good) in cases {
-            assert_eq!(settings_problem(found, before, line).is_none(), good, "{}", String::from_utf8_lossy(found));
+            assert_eq!(settings_problem(found, before, &plan).is_none(), good, "{}", String::from_utf8_lossy(found));
         }
     }
 }

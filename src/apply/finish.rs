@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::ApplyContext;
 use super::journal::{Record, Writer as Journal};
+use super::recovery::write_recovery;
 use super::seal::write_file;
 use super::state::{control_path, sha256};
 
@@ -15,7 +16,7 @@ use crate::cluster::{Durability, STATE_DIRECTORY, Source, SourceKind, TargetStor
 use crate::error::{Context, Error, ErrorId, ErrorKind, Result};
 use crate::format::wal::WalFormat;
 use crate::format::{BackupLabel, ControlFile, DbState};
-use crate::manifest::{Action, ActionKind, LabelPlan, Manifest, PathState, Phase, Reason, RecoveryPlan, WalPlan, hex};
+use crate::manifest::{Action, ActionKind, LabelPlan, Manifest, PathState, Phase, Reason, WalPlan, hex};
 use crate::plan::{MOST_SEGMENTS, WalScan, end_of_source, read_control_file};
 use crate::types::{ClusterPath, Lsn, SegmentNumber, TimelineId, WalFileName};
 
@@ -44,7 +45,7 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, journal: &mut Journal, byte
     context.progress.end();
     protect(context, journal, &last_paths(manifest)?)?;
     if let Some(recovery) = &manifest.recovery {
-        write_recovery(context.store, recovery, Durability::Later)?;
+        write_recovery(context.store, recovery, &*context.source, Durability::Later)?;
     }
     let now = (context.now)();
     write_label(context.store, label, &end.control, &now.local)?;
@@ -212,30 +213,6 @@ fn write_label(store: &mut dyn TargetStore, plan: &LabelPlan, control: &ControlF
     let text = label_text(plan, control, start_time);
     let path = ClusterPath::new(b"backup_label").context(|| "no such name".to_owned())?;
     write_file(store, &path, text.as_bytes(), Durability::Later)
-}
-
-/// Writes what `-R` asks for: a line at the end of `postgresql.auto.conf`, which overrides those
-/// before it, and `standby.signal`. What is there already is written again: who wrote it may not have lived to make
-/// it durable.
-pub(super) fn write_recovery(store: &mut dyn TargetStore, plan: &RecoveryPlan, durability: Durability) -> Result<()> {
-    let path = |name: &str| ClusterPath::new(name.as_bytes()).context(|| "no such name".to_owned());
-    let settings = path("postgresql.auto.conf")?;
-    let mut text = store.read_small(&settings)?.unwrap_or_default();
-    if text.last().is_some_and(|&last| last != b'\n') {
-        text.push(b'\n');
-    }
-    let line = recovery_line(plan);
-    if !text.ends_with(line.as_bytes()) {
-        text.extend_from_slice(line.as_bytes());
-    }
-    write_file(store, &settings, &text, durability)?;
-    if plan.standby_signal { write_file(store, &path("standby.signal")?, b"", durability) } else { Ok(()) }
-}
-
-/// The line that is appended to `postgresql.auto.conf`.
-pub(super) fn recovery_line(plan: &RecoveryPlan) -> String {
-    let value = plan.primary_conninfo.replace('\\', "\\\\").replace('\'', "''");
-    format!("primary_conninfo = '{value}'\n")
 }
 
 /// Takes the state directories out of the file systems that only had files on their way.

@@ -18,6 +18,7 @@ mod history;
 mod images;
 mod journal;
 mod kept;
+mod recovery;
 mod rewritten;
 mod roots;
 mod seal;
@@ -231,6 +232,7 @@ pub fn check(context: ApplyContext<'_>) -> Result<Readiness> {
             state.journal()?;
             check_same_source(&mut context).map_err(|error| no_way_on(error, state.header.undo))?;
             check_separate(&context)?;
+            check_password(&context)?;
             Ok(Readiness::Resume)
         }
         (Condition::Applying | Condition::Undoing | Condition::Tampered, _) => Err(under_way(condition, same)),
@@ -245,6 +247,7 @@ fn check_fresh(context: &mut ApplyContext<'_>, control: &ControlFile) -> Result<
     let target = stale::target_differences(context.manifest, control, context.target, context.store)?;
     let source = stale::source_differences(context.manifest, context.source).map_err(nothing_written)?;
     differences::refuse(context.manifest, &[target, source])?;
+    check_password(context)?;
     if context.manifest.verdict == Verdict::NotNeeded {
         let configures = context.manifest.recovery.is_some();
         return if configures { stale::check_writable(context.manifest, context.store) } else { Ok(()) };
@@ -297,6 +300,7 @@ fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
     (context.options.undo, context.options.durable) = (header.undo, header.durable);
     check_same_source(context).map_err(|error| no_way_on(error, header.undo))?;
     check_separate(context)?;
+    check_password(context)?;
     // Going on must not depend on room for a line of history.
     let _ = note_event(context, "resume", None);
     let mut journal = state::open_journal(context.store)?;
@@ -316,6 +320,11 @@ fn no_way_on(error: Error, undo: bool) -> Error {
 fn check_same_source(context: &mut ApplyContext<'_>) -> Result<()> {
     let source = stale::source_differences(context.manifest, context.source)?;
     differences::refuse(context.manifest, &[source])
+}
+
+/// A password that is to be written at the end must be there from the beginning.
+fn check_password(context: &ApplyContext<'_>) -> Result<()> {
+    context.manifest.recovery.as_ref().map_or(Ok(None), |plan| recovery::password(plan, context.source)).map(|_| ())
 }
 
 const UNDO: &str = "this plan can never finish with this source: take it back (pg_unfork undo) and plan again";
@@ -395,7 +404,7 @@ fn not_needed(context: &mut ApplyContext<'_>) -> Result<Outcome> {
     let Some(recovery) = &context.manifest.recovery else {
         return Ok(Outcome::NotNeeded { configured: false });
     };
-    let written = finish::write_recovery(context.store, recovery, Durability::Now)
+    let written = recovery::write_recovery(context.store, recovery, &*context.source, Durability::Now)
         .and_then(|()| context.store.sync(context.progress));
     written.map_err(|error| error.with_kind(ErrorKind::Incomplete))?;
     Ok(Outcome::NotNeeded { configured: true })

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::expected::{Expected, Settings, control_problems, expected, label_problem, settings_problem, stretches};
-use super::finish::{last_segments, recovery_line};
+use super::finish::last_segments;
 use super::journal::{Copied, Journal, pieces};
 use super::stale::file_difference;
 use super::state::{Condition, State};
@@ -376,8 +376,9 @@ impl Verifier<'_> {
                 plan.and_then(|plan| label_problem(&found, plan, control))
             }
             Final::Settings => {
-                let line = self.manifest.recovery.as_ref().map(recovery_line).unwrap_or_default();
-                settings_problem(&small(self.store)?, self.settings_before(path), &line)
+                let found = small(self.store)?;
+                let before = self.settings_before(path);
+                self.manifest.recovery.as_ref().and_then(|plan| settings_problem(&found, before, plan))
             }
         };
         if let Some(problem) = problem {

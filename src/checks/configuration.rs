@@ -69,7 +69,8 @@ pub fn configuration(files: &[ConfigFile], recovery: Option<&RecoveryPlan>) -> C
     }
     if let Some(recovery) = recovery {
         let appended = shown_conninfo(&recovery.primary_conninfo);
-        evidence.push(format!("{AUTO}: -R appends primary_conninfo = {appended}"));
+        let password = if recovery.with_password { ", and the password" } else { "" };
+        evidence.push(format!("{AUTO}: -R appends primary_conninfo = {appended}{password}"));
     }
     let (status, detail, remedy) = if changed.is_empty() {
         (CheckStatus::Pass, "no configuration of the target changes but by -R".to_owned(), None)
@@ -240,7 +241,11 @@ mod tests {
 
     #[test]
     fn what_is_said_of_all() {
-        let recovery = RecoveryPlan { primary_conninfo: "host=a passfile=/x".to_owned(), standby_signal: true };
+        let recovery = RecoveryPlan {
+            primary_conninfo: "host=a passfile=/x".to_owned(),
+            standby_signal: true,
+            with_password: false,
+        };
         let none = configuration(&[], Some(&recovery));
         let appended = "postgresql.auto.conf: -R appends primary_conninfo = host=a passfile=***";
         assert_eq!((none.status, none.evidence), (CheckStatus::Pass, vec![appended.to_owned()]));

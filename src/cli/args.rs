@@ -69,6 +69,10 @@ pub(super) struct PlanArguments {
     /// --source-server without its password.
     #[arg(short = 'R', long, conflicts_with = "pgdata")]
     pub(super) write_recovery_conf: bool,
+    /// Also write the password into primary_conninfo, in plain text: the one that the apply is given in its connection
+    /// string or PGPASSWORD. The plan never holds it.
+    #[arg(long, requires = "write_recovery_conf")]
+    pub(super) with_password: bool,
     /// Say only whether a rewind is needed and possible: stops after the timelines, and what it writes cannot be
     /// applied.
     #[arg(long)]

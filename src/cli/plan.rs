@@ -39,11 +39,15 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
     }
     let old = arguments.compare.as_deref().map(|file| earlier_plan(file, &mut target)).transpose()?;
     let mut source = open_source(arguments, listed)?;
+    if arguments.with_password && arguments.source.server.is_some() && source.password_setting().is_none() {
+        return Err(no_password());
+    }
     let options = PlanOptions {
         allow_unreleased: arguments.allow_unreleased,
         check_only: arguments.check_only,
         rules: arguments.rules.rules()?,
         write_recovery_conf: arguments.write_recovery_conf,
+        with_password: arguments.with_password,
         preview: arguments.preview,
         created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     };
@@ -91,6 +95,12 @@ fn open_source(arguments: &PlanArguments, listed: Option<ListedSource>) -> Resul
         (None, None, Some(server)) => source::server_to_plan(server, arguments.patience.with(Interrupt::new())),
         (None, None, None) => Err(Error::new(ErrorKind::Usage, "no source is named")),
     }
+}
+
+/// `--with-password` without one.
+fn no_password() -> Error {
+    Error::precondition("--with-password, and neither the connection string nor PGPASSWORD has one")
+        .hint("give it in PGPASSWORD; a password file needs none of this, the standby reads it itself")
 }
 
 /// A source that became another one while it was planned with is no dead end yet.

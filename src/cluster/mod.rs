@@ -230,6 +230,13 @@ pub trait Source: ClusterReader {
     /// stopped directory.
     fn primary_conninfo(&self, major: Major) -> Option<String>;
 
+    /// The password that it was connected to with, as a setting to append to `primary_conninfo`; none where none was
+    /// given, or a password file has it, which a standby reads itself. A secret: never shown, only written where
+    /// somebody asked for that.
+    fn password_setting(&self) -> Option<String> {
+        None
+    }
+
     /// How far its WAL reaches; none for a stopped directory, whose control file tells.
     ///
     /// # Errors

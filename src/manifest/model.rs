@@ -424,6 +424,9 @@ pub struct RecoveryPlan {
     pub primary_conninfo: String,
     /// Whether `standby.signal` is made.
     pub standby_signal: bool,
+    /// Whether the password that the apply is given is appended, in plain text.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub with_password: bool,
 }
 
 /// A precondition and what was found.

@@ -50,6 +50,8 @@ pub struct PlanOptions {
     pub rules: PathRules,
     /// Whether the target gets its recovery configuration (`-R`).
     pub write_recovery_conf: bool,
+    /// Whether the password that the apply is given becomes part of it.
+    pub with_password: bool,
     /// Whether the target may be running or have crashed: the plan then tells how things stand and cannot be applied.
     pub preview: bool,
     /// The time of planning, RFC 3339 in UTC.
@@ -555,7 +557,9 @@ impl<'a> Planner<'a> {
             let message = "a connection setting has a control character, which primary_conninfo cannot hold";
             return Err(Error::new(ErrorKind::Usage, message));
         }
-        let recovery = recovery.map(|primary_conninfo| RecoveryPlan { primary_conninfo, standby_signal: true });
+        let with_password = self.options.with_password;
+        let recovery =
+            recovery.map(|primary_conninfo| RecoveryPlan { primary_conninfo, standby_signal: true, with_password });
         let roots = self.target.roots().into_iter().map(|(path, link)| Root { link, path }).collect();
         Ok(Manifest {
             actions: Vec::new(),

@@ -254,6 +254,55 @@ fn passwords_stay_where_they_are() {
     assert!(settings.contains("primary_conninfo = ") && !settings.contains("hunter2"), "{settings}");
 }
 
+/// `--with-password` writes the password that the apply is given, and nothing else does; the standby streams with it.
+#[test]
+fn a_password_for_the_standby() {
+    let Pair { source, target } = Pair::shared(Major(17)).copy();
+    let password = r"it's \ hunter2";
+    let rules = fs::read_to_string(source.path("pg_hba.conf")).unwrap();
+    fs::write(source.path("pg_hba.conf"), format!("local all,replication rewind_user scram-sha-256\n{rules}")).unwrap();
+    source.start();
+    source.sql("postgres", &format!("ALTER ROLE rewind_user REPLICATION PASSWORD '{}'", password.replace('\'', "''")));
+    let server = Source::Server(&source, "postgres");
+    let (_, refused) = Plan::make(&target, server, &["-R", "--with-password"]);
+    assert!(refused.status.code() == Some(4) && refused.stderr.contains("PGPASSWORD"), "{refused}");
+
+    let directory = crate::support::scratch::directory("secret");
+    let file = directory.path().join("plan.json");
+    let mut command = pg_unfork(&["plan", "-R", "--with-password", "-D"]);
+    command
+        .arg(target.data())
+        .arg("--source-server")
+        .arg(source.conninfo("postgres", REWIND_USER))
+        .arg("-o")
+        .arg(&file);
+    let planned = Outcome::of(command.env("PGPASSWORD", password)).success();
+    let document = fs::read_to_string(&file).unwrap();
+    assert!(document.contains("\"with_password\":true"));
+    let shown = Outcome::of(pg_unfork(&["show"]).arg(&file)).success();
+    assert!(shown.stdout.contains("and the password, in plain text"), "{shown}");
+
+    let before = Tree::of(&target);
+    let open = source.conninfo("postgres", "postgres");
+    let refused = Outcome::of(pg_unfork(&["apply", "-N", "--source-server", &open]).arg(&file));
+    assert!(refused.status.code() == Some(4) && refused.stderr.contains("none is given"), "{refused}");
+    assert!(tree::diff(&before, &Tree::of(&target), &|_| false).is_empty());
+    let applied = Outcome::of(pg_unfork(&["apply", "-N"]).arg(&file).env("PGPASSWORD", password)).success();
+    let verified = Outcome::of(pg_unfork(&["verify"]).arg(&file)).success();
+    for text in [&document, &planned.stderr, &shown.stdout, &applied.stderr, &verified.stderr] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let settings = fs::read_to_string(target.path("postgresql.auto.conf")).unwrap();
+    assert!(settings.ends_with("password=''it\\\\''s \\\\\\\\ hunter2'''\n"), "{settings}");
+    for entry in fs::read_dir(target.path(".pg_unfork")).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = if path.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+        assert!(!bytes.windows(7).any(|word| word == b"hunter2"), "{}", path.display());
+    }
+    target.start();
+    source.wait_for_streaming();
+}
+
 /// Each way of making changes durable ends well.
 #[test]
 fn durability_by_each_method() {

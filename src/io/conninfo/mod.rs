@@ -198,6 +198,14 @@ impl ConnInfo {
         self.write(|name| name != "fallback_application_name" && (with_dbname || name != "dbname"), false)
     }
 
+    /// The password as a setting to append to [`ConnInfo::primary_conninfo`]; none where the string and the variables
+    /// have none. What a password file has, a standby reads from there itself. As pg_rewind's `-R` does.
+    #[must_use]
+    pub fn password_setting(&self) -> Option<String> {
+        let password = self.password.as_ref().filter(|_| self.password_file.is_none())?;
+        Some(keyvalue::write(std::iter::once(("password", password.expose()))))
+    }
+
     /// Writes the given settings that `keep` wants, and those every reader needs.
     fn write(&self, keep: impl Fn(&str) -> bool, always_dbname: bool) -> String {
         let port = self.port.to_string();

@@ -383,6 +383,10 @@ impl Source for SqlSource {
         Some(self.conninfo.primary_conninfo(major >= Major::V18))
     }
 
+    fn password_setting(&self) -> Option<String> {
+        self.conninfo.password_setting()
+    }
+
     fn position(&mut self) -> Result<Option<Position>> {
         let position = self.patiently(|session, _| session.position())?.ok_or_else(|| {
             Error::failure("the source server has not begun to replay WAL, so it cannot tell how far it is")

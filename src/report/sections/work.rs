@@ -189,7 +189,8 @@ fn last_steps(parts: &mut Vec<Part>, manifest: &Manifest) {
 
 fn recovery(plan: &RecoveryPlan) -> Part {
     let signal = if plan.standby_signal { "standby.signal, " } else { "" };
-    row("recovery", Text::words(format!("{signal}primary_conninfo = ")).and_name(&plan.primary_conninfo))
+    let text = Text::words(format!("{signal}primary_conninfo = ")).and_name(&plan.primary_conninfo);
+    row("recovery", if plan.with_password { text.and(", and the password, in plain text") } else { text })
 }
 
 /// The rules of the person who planned.
