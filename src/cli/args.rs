@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
 use pg_unfork::error::Result;
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{Load, Patience, Rate, SyncMethod};
@@ -12,7 +13,7 @@ use pg_unfork::plan::{ConfigPolicy, PathRules};
 /// Brings a forked PostgreSQL cluster back in two steps: a plan that can be reviewed, and an apply
 /// that does exactly that plan.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about, max_term_width = 100, after_long_help = EXIT_STATUS)]
 pub(super) struct Arguments {
     /// What standard error tells of work that takes long; without a value, plain.
     #[arg(short = 'P', long, value_enum, value_name = "HOW", global = true, num_args = 0..=1, require_equals = true,
@@ -21,6 +22,19 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
 }
+
+/// What the codes of [`super::ExitCode`] mean, for people.
+pub(super) const EXIT_STATUS: &str = "\
+Exit status:
+  0   done, or nothing to do
+  1   failure, nothing written
+  2   the plan has changes (only with --detailed-exitcode)
+  3   the plan is stale or belongs elsewhere, nothing written
+  4   a precondition is not met, or the plan is impossible; nothing written
+  5   interrupted or failed after the first write: the same command goes on
+  6   half done, and this plan can never finish: undo, then plan again
+  64  the command line is wrong
+\"Written\" means below the target's data directory. pg_unfork rewind exits with 0 or 1, as pg_rewind does.";
 
 /// What standard error is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -53,6 +67,18 @@ pub(super) enum Command {
     Verify(VerifyArguments),
     /// Drop what is kept for an undo.
     Clean(CleanArguments),
+    /// Write a manual page.
+    Man {
+        /// The command that the page is about; without it, the program.
+        #[arg(value_name = "COMMAND")]
+        command: Option<String>,
+    },
+    /// Write what a shell needs to complete command lines.
+    Completions {
+        /// The shell.
+        #[arg(value_enum, value_name = "SHELL")]
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ mod args;
 mod elsewhere;
 mod exit_code;
 mod list;
+mod man;
 mod output;
 mod plan;
 mod progress;
@@ -36,6 +37,8 @@ pub(crate) fn run() -> ExitCode {
         args::Command::Undo(options) => refuse_root(is_root()).and_then(|()| state::undo(options)),
         args::Command::Verify(options) => refuse_root(is_root()).and_then(|()| verify::run(options)),
         args::Command::Clean(options) => refuse_root(is_root()).and_then(|()| state::clean(options)),
+        args::Command::Man { command } => man::page_of(command.as_deref()),
+        args::Command::Completions { shell } => man::completions(*shell),
     };
     let code = outcome.unwrap_or_else(|error| {
         output::error(&error);

@@ -22,6 +22,7 @@ mod golden;
 mod lost_source;
 mod offline;
 mod oracle;
+mod packaging;
 mod path_rules;
 mod pipeline;
 mod programs;
