@@ -15,6 +15,7 @@
 //! listing    a source as a document, which takes its place in a plan
 //! apply      stale? -> seal -> units -> finish; journal, resume, undo; through the traits, too
 //! report     manifests for people
+//! compat     pg_rewind's command line and words, for the drop-in; pure
 //! io         the only files, sockets and processes: implements the traits
 //! cli        (in the binary) the only terminal, arguments and exit codes
 //! ```
@@ -226,6 +227,7 @@
 pub mod apply;
 pub mod checks;
 pub mod cluster;
+pub mod compat;
 pub mod discard;
 pub mod error;
 pub mod format;

@@ -4,18 +4,16 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use pg_unfork::apply::{
-    ApplyContext, ApplyOptions, BATCH_BYTES, Condition, Now, Outcome, Readiness, after_first_write, apply, check,
-    condition, is_applied,
-};
+use pg_unfork::apply::{Condition, Outcome, Readiness, after_first_write, apply, check, condition, is_applied};
 use pg_unfork::cluster::{ClusterReader, Source, SourceKind};
 use pg_unfork::error::{Context, Error, ErrorId, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
-use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, SyncMethod, interrupt_on_signals};
-use pg_unfork::manifest::{Manifest, plan_command};
+use pg_unfork::io::{DataDirectory, DirectoryStore, Lock, LockKind, interrupt_on_signals};
+use pg_unfork::manifest::Manifest;
 use pg_unfork::report::{bytes, count};
 use pg_unfork::types::LinkText;
 
+use super::applying::Applying;
 use super::args::ApplyArguments;
 use super::progress::Watch;
 use super::show::read_manifest;
@@ -45,40 +43,22 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
         Condition::Applying => after_first_write(error, !arguments.no_undo),
         _ => error,
     };
-    let store = match condition {
-        Condition::Untouched | Condition::Prepared | Condition::Applied | Condition::Superseded | Condition::Undone => {
-            let roots: Vec<_> =
-                manifest.target.roots.iter().map(|root| (root.path.clone(), root.link.clone())).collect();
-            DirectoryStore::open(&directory, &roots, sync).map_err(|error| match error.kind() {
-                ErrorKind::Stale => error.hint(format!("that is: {}", plan_command(&manifest))),
-                _ => error,
-            })?
-        }
-        Condition::Applying | Condition::Tampered | Condition::Lost | Condition::Undoing => {
-            state::open_store(&directory, &manifest, sync).map_err(unfinished)?
-        }
-    };
     let interrupt = interrupt_on_signals()?;
-    let mut store = store.stopping_on(interrupt.clone());
-    let mut source = open_source(arguments, &manifest, &interrupt).map_err(unfinished)?;
-    let context = ApplyContext {
+    let applying = Applying {
         manifest: &manifest,
         document: &document,
-        target: &mut target,
-        store: &mut store,
-        source: &mut *source,
-        now: &now,
+        sync,
+        undo: !arguments.no_undo,
         progress: &Watch::new(),
-        options: ApplyOptions { undo: !arguments.no_undo, durable: sync != SyncMethod::None, batch_bytes: BATCH_BYTES },
-        id: &format!("{}-{}", jiff::Timestamp::now().as_nanosecond(), std::process::id()),
         interrupt: &interrupt,
-        actor: &state::actor(),
     };
+    let mut store = applying.open_store(&target, condition).map_err(unfinished)?;
+    let mut source = open_source(arguments, &manifest, &interrupt).map_err(unfinished)?;
     if arguments.check {
-        output::note(&readiness(check(context)?, &directory));
+        output::note(&readiness(applying.run(&mut target, &mut store, &mut *source, check)?, &directory));
         return Ok(ExitCode::Done);
     }
-    let outcome = apply(context)?;
+    let outcome = applying.run(&mut target, &mut store, &mut *source, apply)?;
     output::note(&describe(outcome, &directory));
     if matches!(outcome, Outcome::Rewound { .. }) && !arguments.no_undo {
         output::note(&way_back(&directory));
@@ -123,12 +103,6 @@ fn open_source(arguments: &ApplyArguments, manifest: &Manifest, interrupt: &Inte
         }
         (_, _, SourceKind::LiveServer) => server(planned),
     }
-}
-
-fn now() -> Now {
-    let now = jiff::Zoned::now();
-    let local = now.strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
-    Now { unix: now.timestamp().as_second(), local, utc: state::utc() }
 }
 
 fn describe(outcome: Outcome, directory: &Path) -> String {

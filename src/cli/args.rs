@@ -1,5 +1,6 @@
 //! The command line's definition.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -67,6 +68,10 @@ pub(super) enum Command {
     Verify(VerifyArguments),
     /// Drop what is kept for an undo.
     Clean(CleanArguments),
+    /// Plan and apply in one run, with the options, words and exit status of pg_rewind; see rewind --help. So does the
+    /// program by itself where it is called pg_rewind.
+    #[command(disable_help_flag = true)]
+    Rewind(RewindArguments),
     /// Write a manual page.
     Man {
         /// The command that the page is about; without it, the program.
@@ -79,6 +84,13 @@ pub(super) enum Command {
         #[arg(value_enum, value_name = "SHELL")]
         shell: Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RewindArguments {
+    /// pg_rewind's options.
+    #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) arguments: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -286,11 +298,14 @@ pub(super) struct SyncArguments {
     pub(super) sync_method: SyncArgument,
 }
 
+/// How long a source server that is lost or silent is waited for, unless the command line says so.
+pub(super) const DEFAULT_SOURCE_TIMEOUT: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Args)]
 pub(super) struct PatienceArguments {
     /// How long a source server that is lost or silent is waited for, without getting any further; 0
     /// gives up at once. An answer may take half of it.
-    #[arg(long = "source-timeout", value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long = "source-timeout", value_name = "SECONDS", default_value_t = DEFAULT_SOURCE_TIMEOUT.as_secs() as u32)]
     seconds: u32,
 }
 

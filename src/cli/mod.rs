@@ -1,18 +1,24 @@
 //! The command line: the only place that knows terminal, arguments and exit codes.
 
 mod apply;
+mod applying;
 mod args;
 mod elsewhere;
 mod exit_code;
+mod kilobytes;
 mod list;
 mod man;
 mod output;
 mod plan;
 mod progress;
+mod rewind;
 mod show;
 mod source;
 mod state;
 mod verify;
+
+use std::ffi::OsStr;
+use std::path::Path;
 
 use args::ProgressMode;
 use clap::Parser;
@@ -23,6 +29,19 @@ pub(crate) use exit_code::ExitCode;
 
 /// Runs the program and gives the status that it exits with.
 pub(crate) fn run() -> ExitCode {
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    let mut words = words.peekable();
+    // The drop-in's options are not for clap to judge.
+    let is_drop_in = Path::new(&program).file_name() == Some(OsStr::new(rewind::NAME));
+    if is_drop_in || words.next_if(|word| word == "rewind").is_some() {
+        return rewind::run(&program, &words.collect::<Vec<_>>());
+    }
+    commands(&program)
+}
+
+/// What is no drop-in.
+fn commands(program: &OsStr) -> ExitCode {
     let arguments = match args::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
@@ -39,6 +58,7 @@ pub(crate) fn run() -> ExitCode {
         args::Command::Clean(options) => refuse_root(is_root()).and_then(|()| state::clean(options)),
         args::Command::Man { command } => man::page_of(command.as_deref()),
         args::Command::Completions { shell } => man::completions(*shell),
+        args::Command::Rewind(options) => Ok(rewind::run(program, &options.arguments)),
     };
     let code = outcome.unwrap_or_else(|error| {
         output::error(&error);

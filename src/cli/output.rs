@@ -17,6 +17,32 @@ use super::ExitCode;
 use super::args::ProgressMode;
 
 static MODE: OnceLock<ProgressMode> = OnceLock::new();
+static NAME: OnceLock<&'static str> = OnceLock::new();
+
+/// The name with which every line of the program's own begins.
+const OWN_NAME: &str = "pg_unfork";
+
+/// Says, once and before anything is written, what the program calls itself.
+pub(super) fn speak_as(name: &'static str) {
+    let _ = NAME.set(name);
+}
+
+fn name() -> &'static str {
+    NAME.get().copied().unwrap_or(OWN_NAME)
+}
+
+/// Lines of our own in the name of another program, whose warnings are in lower case.
+fn renamed(text: &str) -> String {
+    if name() == OWN_NAME {
+        return text.to_owned();
+    }
+    let own = format!("{OWN_NAME}: ");
+    let line = |line: &str| match line.strip_prefix(&own) {
+        Some(rest) => format!("{}: {}\n", name(), rest.replacen("WARNING: ", "warning: ", 1)),
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
 
 /// Says, once and before anything is written, what standard error is for.
 pub(super) fn choose(mode: ProgressMode) {
@@ -44,7 +70,7 @@ pub(super) fn mode() -> ProgressMode {
 /// Writes lines for people to standard error, come what may; for programs as events.
 pub(super) fn note(text: &str) {
     if mode() != ProgressMode::Json {
-        return to_stderr(&plain_lines(text));
+        return to_stderr(&renamed(&plain_lines(text)));
     }
     for line in text.lines() {
         let line = line.strip_prefix("pg_unfork: ").unwrap_or(line);
@@ -54,6 +80,16 @@ pub(super) fn note(text: &str) {
             "message": warning.unwrap_or(line),
         }));
     }
+}
+
+/// Writes a line of text of our own, in which nothing disturbs a terminal, to standard error.
+pub(super) fn plain_line(line: &str) {
+    to_stderr(&format!("{}\n", plain_lines(line)));
+}
+
+/// Writes a piece of a line to standard error.
+pub(super) fn raw(text: &str) {
+    to_stderr(text);
 }
 
 /// Writes text that may have colours and is made for [`layout`] to standard error.
@@ -111,14 +147,27 @@ pub(super) fn stream(mut from: impl Read) -> std::io::Result<()> {
     stdout.flush()
 }
 
-/// Writes an error with its causes and what to do.
-pub(super) fn error(error: &Error) {
+/// What an error's causes say.
+fn causes(error: &Error) -> Vec<String> {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(inner) = cause {
         causes.push(inner.to_string());
         cause = inner.source();
     }
+    causes
+}
+
+/// Writes an error that does not end the run, with its causes.
+pub(super) fn warning(error: &Error) {
+    let parts = std::iter::once(error.to_string()).chain(causes(error));
+    let parts: Vec<String> = parts.collect();
+    note(&format!("{OWN_NAME}: warning: {}\n", plain(&parts.join(": "))));
+}
+
+/// Writes an error with its causes and what to do.
+pub(super) fn error(error: &Error) {
+    let causes = causes(error);
     if mode() == ProgressMode::Json {
         return event(json!({
             "event": "error",
@@ -131,9 +180,9 @@ pub(super) fn error(error: &Error) {
     }
     let parts = std::iter::once(error.to_string()).chain(causes);
     let parts: Vec<String> = parts.map(|part| plain(&part)).collect();
-    let mut text = format!("pg_unfork: error: {}\n", parts.join(": "));
+    let mut text = format!("{}: error: {}\n", name(), parts.join(": "));
     for hint in error.hints() {
-        text.push_str(&format!("pg_unfork: hint: {}\n", plain_lines(hint)));
+        text.push_str(&format!("{}: hint: {}\n", name(), plain_lines(hint)));
     }
     to_stderr(&text);
 }

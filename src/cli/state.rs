@@ -8,9 +8,11 @@ use std::path::Path;
 use pg_unfork::apply::{self, Actor, Condition, Status, UndoContext, Undone};
 use pg_unfork::cluster::{ClusterReader, STATE_DIRECTORY, Target};
 use pg_unfork::error::{Context, Error, ErrorId, Result};
+use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::conninfo::Environment;
 use pg_unfork::io::{DataDirectory, DirectoryStore, DocumentFile, Lock, LockKind, SyncMethod, interrupt_on_signals};
 use pg_unfork::manifest::{ActionKind, Manifest, shell_word};
+use pg_unfork::progress::Progress;
 use pg_unfork::report::{bytes, count, why_kept};
 use pg_unfork::types::{ClusterPath, LinkText, plain_lines};
 
@@ -177,32 +179,40 @@ fn next(status: &Status) -> Vec<(&'static str, &'static str)> {
     }
 }
 
+/// Takes back what the apply of this plan, the state directory's, has changed.
+///
+/// # Errors
+/// Those of [`apply::undo`].
+pub(super) fn take_back(
+    target: &mut DataDirectory,
+    manifest: &Manifest,
+    sync: SyncMethod,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Undone> {
+    let directory = target.path().to_owned();
+    let control = target.control_file()?;
+    let condition = apply::condition(&mut DirectoryStore::open(&directory, &[], SyncMethod::None)?, &control)?;
+    let store = match condition {
+        Condition::Applying | Condition::Applied | Condition::Tampered | Condition::Undoing => {
+            open_store(&directory, manifest, sync)?
+        }
+        // The plan's locations may be another cluster's.
+        _ => DirectoryStore::open(&directory, &target.roots(), sync)?,
+    };
+    let mut store = store.stopping_on(interrupt.clone());
+    let context = UndoContext { manifest, target, store: &mut store, progress, interrupt, actor: &actor(), time: &utc };
+    apply::undo(context)
+}
+
 /// Takes an apply back.
 pub(super) fn undo(arguments: &UndoArguments) -> Result<ExitCode> {
     let mut target = DataDirectory::open(&arguments.target)?;
     let _lock = Lock::take(target.path(), LockKind::Exclusive)?;
     let (manifest, _) = stored_manifest(target.path())?;
     let directory = target.path().to_owned();
-    let control = target.control_file()?;
-    let condition = apply::condition(&mut DirectoryStore::open(&directory, &[], SyncMethod::None)?, &control)?;
-    let store = match condition {
-        Condition::Applying | Condition::Applied | Condition::Tampered | Condition::Undoing => {
-            open_store(&directory, &manifest, arguments.sync.method())?
-        }
-        // The plan's locations may be another cluster's.
-        _ => DirectoryStore::open(&directory, &target.roots(), arguments.sync.method())?,
-    };
     let interrupt = interrupt_on_signals()?;
-    let mut store = store.stopping_on(interrupt.clone());
-    let outcome = apply::undo(UndoContext {
-        manifest: &manifest,
-        target: &mut target,
-        store: &mut store,
-        progress: &Watch::new(),
-        interrupt: &interrupt,
-        actor: &actor(),
-        time: &utc,
-    })?;
+    let outcome = take_back(&mut target, &manifest, arguments.sync.method(), &Watch::new(), &interrupt)?;
     let shown = directory.display();
     let again = "make a fresh plan, or start the server as it was";
     let not_durable = arguments.sync.method() == SyncMethod::None && matches!(outcome, Undone::Restored { .. });
@@ -224,18 +234,28 @@ pub(super) fn undo(arguments: &UndoArguments) -> Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
+/// Drops what is kept for an undo of this plan, the state directory's; says whether anything was. `force` is needed where
+/// WAL goes that was never archived.
+///
+/// # Errors
+/// Those of [`apply::clean`].
+pub(super) fn drop_kept(target: &mut DataDirectory, manifest: Option<&Manifest>, force: bool) -> Result<bool> {
+    let control = target.control_file()?;
+    let mut store = DirectoryStore::open(target.path(), &target.roots(), SyncMethod::Fsync)?;
+    let done = apply::clean(&mut store, target, &control, manifest, force)?;
+    if done {
+        apply::note(&mut store, &actor(), &utc(), "cleaned", manifest.map_or("", |m| &m.digest), None)?;
+    }
+    Ok(done)
+}
+
 /// Drops what is kept for an undo.
 pub(super) fn clean(arguments: &CleanArguments) -> Result<ExitCode> {
     let mut target = DataDirectory::open(&arguments.target)?;
     let directory = target.path().to_owned();
     let _lock = Lock::take(&directory, LockKind::Exclusive)?;
-    let control = target.control_file()?;
     let manifest = stored_manifest(&directory).ok().map(|(manifest, _)| manifest);
-    let mut store = DirectoryStore::open(&directory, &target.roots(), SyncMethod::Fsync)?;
-    let done = apply::clean(&mut store, &target, &control, manifest.as_ref(), arguments.force)?;
-    if done {
-        apply::note(&mut store, &actor(), &utc(), "cleaned", manifest.as_ref().map_or("", |m| &m.digest), None)?;
-    }
+    let done = drop_kept(&mut target, manifest.as_ref(), arguments.force)?;
     let shown = directory.display();
     output::note(&if done {
         format!("pg_unfork: nothing is kept in {shown} any more but the history\n")

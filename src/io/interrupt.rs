@@ -1,5 +1,8 @@
 //! Signals that ask the process to end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -15,12 +18,44 @@ const AT_ONCE: i32 = 5;
 /// # Errors
 /// When the system refuses.
 pub fn interrupt_on_signals() -> Result<Interrupt> {
-    let interrupt = Interrupt::new();
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
-        // In this order: the one that looks at the flag before the one that sets it.
-        let registered = flag::register_conditional_shutdown(signal, AT_ONCE, interrupt.flag())
-            .and_then(|_| flag::register(signal, interrupt.flag()));
-        registered.context(|| format!("cannot handle signal {signal}"))?;
+    let signals = Signals::watch(AT_ONCE)?;
+    signals.wait_for_what_is_in_hand();
+    Ok(signals.interrupt)
+}
+
+/// What SIGHUP, SIGINT and SIGTERM do to a process that has nothing in hand at first.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    interrupt: Interrupt,
+    /// Whether the next one ends the process.
+    at_once: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// From now on each of these signals ends the process with this status.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn watch(status: i32) -> Result<Self> {
+        let signals = Self { interrupt: Interrupt::new(), at_once: Arc::new(AtomicBool::new(true)) };
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
+            // In this order: the one that looks at the flag before the ones that set it.
+            let registered = flag::register_conditional_shutdown(signal, status, Arc::clone(&signals.at_once))
+                .and_then(|_| flag::register(signal, signals.interrupt.flag()))
+                .and_then(|_| flag::register(signal, Arc::clone(&signals.at_once)));
+            registered.context(|| format!("cannot handle signal {signal}"))?;
+        }
+        Ok(signals)
     }
-    Ok(interrupt)
+
+    /// From now on the first one only sets the interrupt, and what is in hand is brought to its end.
+    pub fn wait_for_what_is_in_hand(&self) {
+        self.at_once.store(false, Ordering::SeqCst);
+    }
+
+    /// The wish to stop.
+    #[must_use]
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
+    }
 }

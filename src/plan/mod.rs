@@ -64,6 +64,6 @@ pub use parallel_scan::Visitor;
 pub use path_rules::{ConfigPolicy, PathRules};
 pub use preflight::{new_links, obstacles};
 pub use provable::ProvableSource;
-pub use scan::{ScanEnd, WalScan};
+pub use scan::{ScanEnd, WalScan, missing_segment};
 pub use space::rooms;
 pub use wal_files::{SourceWal, WalDecision, WalNeeds};

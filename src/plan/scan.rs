@@ -18,6 +18,16 @@ pub(super) const PIECE: usize = 128 << 10;
 /// What to do about a segment that is there and is no use.
 const GOOD_COPY: &str = "put a good copy of the segment into the target's pg_wal, from the WAL archive, and plan again; where there is none, make the target anew from a base backup";
 
+/// What is said around the name of a segment that is not there.
+const MISSING: &str = "the target's WAL segment ";
+const MISSING_END: &str = " is missing, but the plan must read it";
+
+/// The segment that a plan lacks, from the text of the error, or of the check, that says so.
+#[must_use]
+pub fn missing_segment(text: &str) -> Option<&str> {
+    text.strip_prefix(MISSING)?.split_once(MISSING_END).map(|(name, _)| name)
+}
+
 /// One cluster's WAL, along its line of timelines.
 #[derive(Clone, Copy)]
 pub struct WalScan<'a> {
@@ -265,10 +275,7 @@ impl<'a> WalScan<'a> {
         let name = WalFileName { timeline: self.timeline_of(segment), segment };
         match self.files.open(name, self.format.geometry.wal_segment_size)? {
             Some(file) => Ok((name, file)),
-            None => Err(Error::of(ErrorId::WalMissing, format!(
-                "the target's WAL segment {} is missing, but the plan must read it",
-                self.text(name)
-            ))
+            None => Err(Error::of(ErrorId::WalMissing, format!("{MISSING}{}{MISSING_END}", self.text(name)))
             .hint("put the segment back into the target's pg_wal, from the WAL archive or from the source, and plan again")),
         }
     }

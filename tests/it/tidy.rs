@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which modules of the library each module may name.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 15] = [
     ("types", &[]),
     ("error", &[]),
     ("progress", &[]),
@@ -18,6 +18,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("plan", &["types", "error", "progress", "format", "cluster", "manifest", "checks", "discard"]),
     ("apply", &["types", "error", "interrupt", "progress", "format", "cluster", "manifest", "checks", "plan"]),
     ("listing", &["types", "error", "progress", "format", "cluster", "manifest", "checks", "plan"]),
+    ("compat", &["types", "cluster", "manifest", "plan"]),
     ("report", &["types", "cluster", "manifest"]),
     ("io", &["types", "error", "interrupt", "progress", "format", "cluster"]),
 ];

@@ -1,0 +1,386 @@
+//! The drop-in for pg_rewind: plan and apply in one run, with pg_rewind's command line, words and exit status.
+//!
+//! What an earlier run has begun is gone on with. Where that can never finish, it is taken back in this very run, and
+//! planned afresh. Nothing is written to standard output, and no write to standard error counts.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use pg_unfork::apply::{self, Condition, Outcome, after_first_write};
+use pg_unfork::cluster::{ClusterReader, ReadAt, Source, SourceKind};
+use pg_unfork::compat::{self, Caller, Kind, Line, Misuse, Options, Request, SourceOption, SyncWish};
+use pg_unfork::error::{Context, Error, ErrorId, ErrorKind, Result};
+use pg_unfork::format::{ControlFile, DbState, Major};
+use pg_unfork::io::{
+    DataDirectory, DirectoryStore, Load, Lock, LockKind, Patience, Signals, SyncMethod, is_posixly_correct,
+};
+use pg_unfork::manifest::{Manifest, Verdict, identify, write_json};
+use pg_unfork::plan::{PlanOptions, common_ancestor, control_facts, make_plan, read_control_file, read_history};
+use pg_unfork::types::ClusterPath;
+
+use super::applying::Applying;
+use super::args::{DEFAULT_SOURCE_TIMEOUT, ProgressMode};
+use super::kilobytes::Kilobytes;
+use super::plan::nothing_begun;
+use super::{ExitCode, is_root, output, source, state};
+
+/// The name that a link or a copy of the program must have to be a drop-in.
+pub(super) const NAME: &str = "pg_rewind";
+
+/// What a signal makes the process exit with while nothing is in hand.
+const FAILED: i32 = 1;
+
+/// How often a plan is made in one run: once more where the first one was out of date before anything was written, or
+/// where an earlier one had to be taken back.
+const MOST_ROUNDS: usize = 3;
+
+/// Does what `arguments`, without the program's name, ask for.
+pub(super) fn run(program: &OsStr, arguments: &[OsString]) -> ExitCode {
+    output::speak_as(NAME);
+    output::choose(ProgressMode::None);
+    let caller = Caller { program, posix: is_posixly_correct(), is_root: is_root() };
+    match compat::parse(caller, arguments) {
+        Err(misuse) => misused(misuse),
+        Ok(Request::Help) => answer(compat::help()),
+        Ok(Request::Version) => answer(&compat::version(None, newest_major())),
+        Ok(Request::Rewind(options)) => match rewind(&options) {
+            Ok(code) => code,
+            Err(error) => {
+                output::error(&error);
+                ExitCode::Failure
+            }
+        },
+    }
+}
+
+fn misused(misuse: Misuse) -> ExitCode {
+    let hint = misuse.hint.map(|hint| format!("pg_rewind: hint: {hint}"));
+    for line in misuse.line.into_iter().chain(hint) {
+        output::plain_line(&line);
+    }
+    ExitCode::Failure
+}
+
+fn answer(text: &str) -> ExitCode {
+    match output::data(text.as_bytes()) {
+        Ok(()) => ExitCode::Done,
+        Err(_) => ExitCode::Failure,
+    }
+}
+
+fn newest_major() -> u32 {
+    Major::ALL.iter().map(|major| major.number()).max().unwrap_or_default()
+}
+
+fn say(lines: impl IntoIterator<Item = Line>) {
+    for line in lines {
+        output::plain_line(line.to_string().trim_end());
+    }
+}
+
+fn info(text: &str) {
+    say([Line::new(Kind::Info, text)]);
+}
+
+/// What pg_rewind says of a directory that it cannot look at.
+fn no_directory(error: Error, directory: &Path) -> Error {
+    let is_missing = std::error::Error::source(&error).is_some_and(|cause| cause.is::<std::io::Error>());
+    if !is_missing {
+        return error;
+    }
+    Error::failure(format!("could not read permissions of directory \"{}\"", directory.display())).because(error)
+}
+
+/// One lock for the whole run, so that nobody else begins in between.
+fn rewind(options: &Options) -> Result<ExitCode> {
+    let signals = Signals::watch(FAILED)?;
+    let directory = Path::new(&options.target);
+    let target = DataDirectory::open(directory).map_err(|error| no_directory(error, directory))?;
+    let kind = if options.dry_run { LockKind::Shared } else { LockKind::Exclusive };
+    let _lock = Lock::take(target.path(), kind)?;
+    if options.dry_run {
+        say(compat::dry_run());
+    }
+    let sync = match (options.no_sync, options.sync_method) {
+        (true, _) => SyncMethod::None,
+        (false, SyncWish::Fsync) => SyncMethod::Fsync,
+        (false, SyncWish::Syncfs) => SyncMethod::Syncfs,
+    };
+    let progress = Kilobytes::new(options.progress);
+    let mut run = Run { options, target, signals, sync, progress };
+    for _ in 1..MOST_ROUNDS {
+        match run.round()? {
+            Round::Over(code) => return Ok(code),
+            Round::Again => run.target = DataDirectory::open(directory)?,
+        }
+    }
+    match run.round()? {
+        Round::Over(code) => Ok(code),
+        Round::Again => Err(Error::failure("target or source do not come to rest").hint("run it again when they have")),
+    }
+}
+
+/// What a round has come to.
+enum Round {
+    /// The end of the run.
+    Over(ExitCode),
+    /// Things stand differently now: another plan is needed.
+    Again,
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    target: DataDirectory,
+    signals: Signals,
+    sync: SyncMethod,
+    progress: Kilobytes,
+}
+
+impl Run<'_> {
+    /// Goes on with what stands here, or plans and applies.
+    fn round(&mut self) -> Result<Round> {
+        if let Some(process) = self.target.running_server()? {
+            say(compat::running(process));
+            return Ok(Round::Over(ExitCode::Failure));
+        }
+        match self.condition()? {
+            Condition::Applying => self.go_on(),
+            Condition::Undoing => self.take_back("an undo of an earlier run was cut"),
+            Condition::Tampered => self.take_back_tampered(),
+            Condition::Applied => match self.rewound(true)? {
+                Some(round) => Ok(round),
+                None => self.afresh(),
+            },
+            Condition::Untouched
+            | Condition::Prepared
+            | Condition::Superseded
+            | Condition::Lost
+            | Condition::Undone => self.afresh(),
+        }
+    }
+
+    /// Goes on with an apply that was cut.
+    fn go_on(&mut self) -> Result<Round> {
+        let (manifest, document) = state::stored_manifest(self.target.path())?;
+        info("an earlier run was cut; going on with it");
+        say(compat::before_work(&manifest, &self.shown()));
+        match self.resume(&manifest, &document) {
+            Ok(outcome) => Ok(Round::Over(outcome)),
+            Err(error) if error.kind() == ErrorKind::DeadEnd => {
+                output::warning(&error);
+                self.take_back("what an earlier run began can never finish")
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn resume(&mut self, manifest: &Manifest, document: &dyn ReadAt) -> Result<ExitCode> {
+        let unfinished = |error| after_first_write(error, true);
+        let mut source = self.source_to_copy().map_err(unfinished)?;
+        let wanted = self.options.write_recovery_conf;
+        let major = read_control_file(&mut self.target, "target")?.facts().major;
+        let recovery = wanted.then(|| source.primary_conninfo(major)).flatten();
+        if recovery.as_ref() != manifest.recovery.as_ref().map(|recovery| &recovery.primary_conninfo) {
+            let message = "what an earlier run began has another recovery configuration";
+            return Err(Error::new(ErrorKind::DeadEnd, message));
+        }
+        self.apply(manifest, document, &mut *source)
+    }
+
+    /// Takes back what an earlier run has changed.
+    fn take_back(&mut self, why: &str) -> Result<Round> {
+        if self.options.dry_run {
+            info(&format!("{why}: it would be taken back, and another rewind planned"));
+            return Ok(Round::Over(ExitCode::Done));
+        }
+        info(&format!("{why}: taking it back"));
+        let (manifest, _) = state::stored_manifest(self.target.path())?;
+        self.signals.wait_for_what_is_in_hand();
+        let interrupt = self.signals.interrupt();
+        state::take_back(&mut self.target, &manifest, self.sync, &self.progress, interrupt)?;
+        Ok(Round::Again)
+    }
+
+    /// A control file that somebody has put back (CloudNativePG does where it finds an empty one) proves that no server
+    /// has run; behind any other one may have.
+    fn take_back_tampered(&mut self) -> Result<Round> {
+        let control = self.target.control_file()?;
+        let (manifest, _) = state::stored_manifest(self.target.path())?;
+        let found = ControlFile::parse(&control).map(|control| control_facts(&control).sha256);
+        if found.is_ok_and(|sha256| sha256 == manifest.target.control_file.sha256) {
+            return self.take_back("an earlier run was cut, and the control file from before it is back");
+        }
+        let message = "an earlier run was cut, and since then something else has changed global/pg_control";
+        Err(Error::of(ErrorId::Tampered, message)
+            .hint("take back what it had changed (pg_unfork undo), and look at the directory before anything else")
+            .hint("if that fails, make the target anew from a base backup"))
+    }
+
+    /// What was rewound, and has not been started since, is as good as it was then if the source still has all that
+    /// it was rewound to.
+    fn rewound(&mut self, kept: bool) -> Result<Option<Round>> {
+        let control = read_control_file(&mut self.target, "target")?;
+        let label = ClusterPath::new(b"backup_label").context(|| "no such name".to_owned())?;
+        let label = self.target.read_small(&label)?.unwrap_or_default();
+        let is_ours = label.split(|&byte| byte == b'\n').any(|line| line == b"BACKUP METHOD: pg_rewind");
+        if control.state() != DbState::InArchiveRecovery || !is_ours {
+            return Ok(None);
+        }
+        let mut source = self.source_to_plan()?;
+        let theirs = read_control_file(&mut *source, "source")?;
+        let same = control.header().system_identifier == theirs.header().system_identifier;
+        let history = read_history(&mut self.target, control.timeline(), "target")?;
+        let fork = common_ancestor(&read_history(&mut *source, theirs.timeline(), "source")?, &history);
+        let follows = same && fork.is_some_and(|fork| fork.lsn >= control.min_recovery_point());
+        let signal = ClusterPath::new(b"standby.signal").context(|| "no such name".to_owned())?;
+        let configured = !self.options.write_recovery_conf || self.target.read_small(&signal)?.is_some();
+        if follows && configured {
+            info("the target was rewound already, and no server has run on it since");
+            info("no rewind required");
+            return Ok(Some(Round::Over(ExitCode::Done)));
+        }
+        if kept {
+            return self.take_back("the target was rewound for another source or another configuration").map(Some);
+        }
+        Ok(None)
+    }
+
+    /// Plans, and does what was planned.
+    fn afresh(&mut self) -> Result<Round> {
+        if let Some(round) = self.rewound(false)? {
+            return Ok(round);
+        }
+        let mut source = self.source_to_plan()?;
+        if self.options.progress && source.kind() == SourceKind::LiveServer {
+            info("connected to server");
+        }
+        let options = PlanOptions {
+            // pg_rewind of a major works on that major, and has no option for it.
+            allow_unreleased: true,
+            write_recovery_conf: self.options.write_recovery_conf,
+            with_password: self.options.write_recovery_conf && source.password_setting().is_some(),
+            created: state::utc(),
+            ..PlanOptions::default()
+        };
+        let planned = make_plan(&mut self.target, &mut *source, &options, &self.progress);
+        let mut manifest = planned.map_err(nothing_begun)?;
+        drop(source);
+        identify(&mut manifest)?;
+        say(compat::before_work(&manifest, &self.shown()));
+        if self.options.debug {
+            say(compat::map(&manifest));
+        }
+        if manifest.verdict == Verdict::Impossible {
+            return Ok(Round::Over(ExitCode::Failure));
+        }
+        if manifest.verdict == Verdict::NotNeeded && (manifest.recovery.is_none() || self.options.dry_run) {
+            return Ok(Round::Over(ExitCode::Done));
+        }
+        let mut document = Vec::new();
+        write_json(&manifest, &mut document).context(|| "cannot write the plan".to_owned())?;
+        let done = self.source_to_copy().and_then(|mut source| self.apply(&manifest, &document, &mut *source));
+        match done {
+            // Nothing was written: what has moved meanwhile belongs into another plan.
+            Err(error) if error.kind() == ErrorKind::Stale => {
+                output::error(&error);
+                Ok(Round::Again)
+            }
+            done => done.map(Round::Over),
+        }
+    }
+
+    /// Applies a plan, or goes on with it; a dry run only looks at everything that an apply would look at.
+    fn apply(&mut self, manifest: &Manifest, document: &dyn ReadAt, source: &mut dyn Source) -> Result<ExitCode> {
+        let condition = self.condition()?;
+        let interrupt = self.signals.interrupt().clone();
+        let applying = Applying {
+            manifest,
+            document,
+            sync: self.sync,
+            undo: true,
+            progress: &self.progress,
+            interrupt: &interrupt,
+        };
+        let mut store = applying.open_store(&self.target, condition)?;
+        if self.options.dry_run {
+            applying.run(&mut self.target, &mut store, source, apply::check)?;
+            if manifest.verdict == Verdict::Rewind {
+                info("Done!");
+            }
+            return Ok(ExitCode::Done);
+        }
+        if self.options.progress {
+            say([compat::to_copy(manifest)]);
+        }
+        self.signals.wait_for_what_is_in_hand();
+        let outcome = applying.run(&mut self.target, &mut store, source, apply::apply);
+        self.progress.last_line(outcome.is_ok());
+        let outcome = outcome?;
+        if let Outcome::Rewound { standby, left, .. } = outcome {
+            drop(store);
+            self.clean(manifest);
+            say(compat::after_work(left, standby, self.sync == SyncMethod::None));
+            info("Done!");
+        }
+        Ok(ExitCode::Done)
+    }
+
+    /// Nobody is there to undo what went well; but WAL that no archive has may be wanted.
+    fn clean(&self, manifest: &Manifest) {
+        let unarchived = apply::unarchived_wal(manifest);
+        if !unarchived.is_empty() {
+            let directory = self.target.path().join(".pg_unfork/undo");
+            let text = format!(
+                "WAL of the target that was never archived is kept in \"{}\": {}",
+                directory.display(),
+                unarchived.join(", ")
+            );
+            return say([
+                Line::new(Kind::Warning, &text),
+                Line::new(Kind::Hint, "copy it if anybody needs it; then drop it with pg_unfork clean --force"),
+            ]);
+        }
+        // The target is rewound, whatever is left beside it.
+        let dropped = DataDirectory::open(self.target.path())
+            .and_then(|mut target| state::drop_kept(&mut target, Some(manifest), false));
+        if let Err(error) = dropped {
+            output::warning(&error);
+        }
+    }
+
+    fn condition(&mut self) -> Result<Condition> {
+        let control = self.target.control_file()?;
+        let mut store = DirectoryStore::open(self.target.path(), &[], SyncMethod::None)?;
+        apply::condition(&mut store, &control)
+    }
+
+    /// The target's directory as it was given.
+    fn shown(&self) -> String {
+        self.options.target.to_string_lossy().into_owned()
+    }
+
+    fn patience(&self) -> Patience {
+        Patience { timeout: DEFAULT_SOURCE_TIMEOUT, interrupt: self.signals.interrupt().clone() }
+    }
+
+    fn source_to_plan(&self) -> Result<Box<dyn Source>> {
+        match &self.options.source {
+            SourceOption::Directory(directory) => source::directory(Path::new(directory)),
+            SourceOption::Server(conninfo) => source::server_to_plan(text(conninfo)?, self.patience()),
+        }
+    }
+
+    fn source_to_copy(&self) -> Result<Box<dyn Source>> {
+        match &self.options.source {
+            SourceOption::Directory(directory) => source::directory(Path::new(directory)),
+            SourceOption::Server(conninfo) => source::server(text(conninfo)?, self.patience(), Load::new(None, None)),
+        }
+    }
+}
+
+/// A connection string is text, in any encoding that PostgreSQL knows; we know one.
+fn text(conninfo: &OsStr) -> Result<&str> {
+    conninfo.to_str().ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "the source's connection string cannot be used: it is not in UTF-8")
+    })
+}
