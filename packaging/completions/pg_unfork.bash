@@ -37,6 +37,9 @@ _pg_unfork() {
             pg_unfork,plan)
                 cmd="pg_unfork__subcmd__plan"
                 ;;
+            pg_unfork,rewind)
+                cmd="pg_unfork__subcmd__rewind"
+                ;;
             pg_unfork,show)
                 cmd="pg_unfork__subcmd__show"
                 ;;
@@ -70,6 +73,9 @@ _pg_unfork() {
             pg_unfork__subcmd__help,plan)
                 cmd="pg_unfork__subcmd__help__subcmd__plan"
                 ;;
+            pg_unfork__subcmd__help,rewind)
+                cmd="pg_unfork__subcmd__help__subcmd__rewind"
+                ;;
             pg_unfork__subcmd__help,show)
                 cmd="pg_unfork__subcmd__help__subcmd__show"
                 ;;
@@ -89,7 +95,7 @@ _pg_unfork() {
 
     case "${cmd}" in
         pg_unfork)
-            opts="-P -h -V --progress --help --version plan list show apply status undo verify clean man completions help"
+            opts="-P -h -V --progress --help --version plan list show apply status undo verify clean rewind man completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -229,7 +235,7 @@ _pg_unfork() {
             return 0
             ;;
         pg_unfork__subcmd__help)
-            opts="plan list show apply status undo verify clean man completions help"
+            opts="plan list show apply status undo verify clean rewind man completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -327,6 +333,20 @@ _pg_unfork() {
             return 0
             ;;
         pg_unfork__subcmd__help__subcmd__plan)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pg_unfork__subcmd__help__subcmd__rewind)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -523,6 +543,28 @@ _pg_unfork() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto plain json none" -- "${cur}"))
+                    return 0
+                    ;;
+                -P)
+                    COMPREPLY=($(compgen -W "auto plain json none" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pg_unfork__subcmd__rewind)
+            opts="-P --progress"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --progress)
                     COMPREPLY=($(compgen -W "auto plain json none" -- "${cur}"))
                     return 0

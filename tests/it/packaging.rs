@@ -52,7 +52,7 @@ fn one_page_at_a_time() {
     let page = Outcome::of(&mut pg_unfork(&["man", "apply"])).success().stdout;
     assert!(page.contains(".TH pg_unfork-apply 1") && page.contains("expect\\-digest"), "{page}");
     let whole = Outcome::of(&mut pg_unfork(&["man"])).success().stdout;
-    assert!(whole.contains(".SH \"EXIT STATUS\""), "{whole}");
+    assert!(whole.contains(".SH \"EXIT STATUS\"") && whole.contains("pg_unfork\\-rewind(1)"), "{whole}");
     let none = Outcome::of(&mut pg_unfork(&["man", "revert"]));
     assert!(none.status.code() == Some(64) && none.stderr.contains("no command revert"), "{none}");
     assert_eq!(Outcome::of(&mut pg_unfork(&["completions", "tcsh"])).status.code(), Some(64));
