@@ -4,6 +4,7 @@ use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
+use pg_unfork::compat;
 use pg_unfork::error::{Context, Error, ErrorKind, Result};
 
 use super::args::{Arguments, EXIT_STATUS};
@@ -46,17 +47,25 @@ fn page(program: &Command, command: &Command) -> Result<Vec<u8>> {
     let is_program = command.get_name() == program.get_name();
     let title = if is_program { program.get_name().to_owned() } else { page_name(program, command) };
     let source = format!("{} {}", program.get_name(), program.get_version().unwrap_or_default());
-    let man = Man::new(command.clone().after_long_help(None::<&str>)).title(title).source(source);
-    let end = if is_program { exit_status() } else { see_also(program) };
+    let is_drop_in = command.get_name() == "rewind";
+    let shown = command.clone().after_long_help(None::<&str>);
+    // Its options are not the definition's.
+    let shown = if is_drop_in { shown.mut_args(|option| option.hide(true)) } else { shown };
+    let man = Man::new(shown).title(title).source(source);
     man.render(&mut page).context(|| "cannot make the page".to_owned())?;
-    page.extend_from_slice(end.to_roff().as_bytes());
+    let options = is_drop_in.then(|| as_it_stands("OPTIONS", compat::help().lines()));
+    let end = if is_program { as_it_stands("EXIT STATUS", EXIT_STATUS.lines().skip(1)) } else { see_also(program) };
+    for section in options.into_iter().chain([end]) {
+        page.extend_from_slice(section.to_roff().as_bytes());
+    }
     Ok(page)
 }
 
-fn exit_status() -> Roff {
+/// A section whose lines stay as they are.
+fn as_it_stands<'a>(title: &str, lines: impl Iterator<Item = &'a str>) -> Roff {
     let mut section = Roff::new();
-    section.control("SH", ["EXIT STATUS"]).control("nf", []);
-    for line in EXIT_STATUS.lines().skip(1) {
+    section.control("SH", [title]).control("nf", []);
+    for line in lines {
         section.text([roman(line)]);
     }
     section.control("fi", []);
