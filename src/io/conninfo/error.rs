@@ -83,11 +83,15 @@ pub enum ConnInfoError {
         /// What would be right.
         expected: &'static str,
     },
-    /// A comma-separated list of hosts, addresses or ports.
-    #[error("{setting} lists several servers, which is not supported yet: name exactly one")]
-    SeveralHosts {
-        /// The setting in question.
+    /// Hosts, addresses and ports are not equally many.
+    #[error("{setting} has {found} items for {servers} servers")]
+    Count {
+        /// The list in question.
         setting: Setting,
+        /// How many items it has.
+        found: usize,
+        /// How many servers there are: as many as addresses, or hosts where there are none.
+        servers: usize,
     },
     /// A variable cannot be read as text.
     #[error("environment variable {name} is not valid UTF-8 or contains a NUL byte")]

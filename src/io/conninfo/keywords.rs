@@ -29,9 +29,16 @@ pub struct Keyword {
     pub variable: Option<&'static str>,
     /// What becomes of it.
     pub handling: Handling,
+    /// Values that mean the same as leaving it out. They are not handed on: older versions of libpq may not know the
+    /// keyword.
+    pub neutral: &'static [&'static str],
 }
 
 impl Keyword {
+    const fn neutral(self, neutral: &'static [&'static str]) -> Self {
+        Self { neutral, ..self }
+    }
+
     /// Whether the value is secret and must never be printed or stored.
     #[must_use]
     pub fn is_secret(&self) -> bool {
@@ -44,7 +51,7 @@ impl Keyword {
 
 const fn row(name: &'static str, variable: &'static str, handling: Handling) -> Keyword {
     let variable = if variable.is_empty() { None } else { Some(variable) };
-    Keyword { name, variable, handling }
+    Keyword { name, variable, handling, neutral: &[] }
 }
 
 /// A keyword without support whose listed values are as good as its absence.
@@ -106,7 +113,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row("gssdelegation", "PGGSSDELEGATION", later(&["0"])),
     row("replication", "", later(&["false", "off", "no", "0"])),
     row("target_session_attrs", "PGTARGETSESSIONATTRS", Understood),
-    row("load_balance_hosts", "PGLOADBALANCEHOSTS", later(&["disable"])),
+    row("load_balance_hosts", "PGLOADBALANCEHOSTS", Understood).neutral(&["disable"]),
     row("scram_client_key", "", later(&[])),
     row("scram_server_key", "", later(&[])),
     row("oauth_issuer", "", later(&[])),

@@ -10,6 +10,7 @@
 
 mod environment;
 mod error;
+mod hosts;
 mod keyvalue;
 mod keywords;
 mod passfile;
@@ -21,40 +22,38 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use postgres::config::{ChannelBinding, TargetSessionAttrs};
+use postgres::config::ChannelBinding;
 
 pub use environment::Environment;
 pub use error::{ConnInfoError, Setting};
+pub use hosts::{Endpoint, Host};
 pub use keywords::{Handling, KEYWORDS, Keyword};
 pub use passfile::PassfileWarning;
 pub use secret::Secret;
-pub use values::{Host, Keepalives, SslMode};
+pub use values::{Keepalives, SslMode, TargetSession};
 
 use settings::Settings;
 
-/// A connection to one server, everything resolved but the host name.
+/// A connection to one of several servers, everything resolved but the host names.
 ///
-/// Holds the password, which neither `Debug` nor any text made from this shows.
+/// Holds passwords, which neither `Debug` nor any text made from this shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnInfo {
-    /// Host name or socket directory; `None` if only an address was given.
-    pub host: Option<Host>,
-    /// Address to connect to instead of resolving `host`.
-    pub hostaddr: Option<IpAddr>,
-    /// TCP port, or the number in the socket's name.
-    pub port: u16,
+    /// The servers, in the order in which they are tried: at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Whether they are tried in random order instead, and the addresses of each.
+    pub is_shuffled: bool,
     /// Name of the role.
     pub user: String,
     /// Name of the database, by default that of the role.
     pub dbname: String,
-    /// Password from the string, `PGPASSWORD` or the password file.
+    /// Password from the string or `PGPASSWORD`: that of every server.
     pub password: Option<Secret>,
-    /// The password file, if the password came from it (worth a word when it is refused).
+    /// The password file, if a server's password came from it (worth a word when it is refused).
     pub password_file: Option<PathBuf>,
     /// Why the password file was ignored, if it was. libpq goes on without; the user should know.
     pub warning: Option<PassfileWarning>,
@@ -68,12 +67,12 @@ pub struct ConnInfo {
     pub keepalives: Keepalives,
     /// How long sent data may stay unacknowledged; `None` is the system's default.
     pub tcp_user_timeout: Option<Duration>,
-    /// How much TLS was asked for. None is attempted.
+    /// How much TLS is wanted.
     pub ssl_mode: SslMode,
     /// Binding of authentication to TLS; without TLS there is none.
     pub channel_binding: ChannelBinding,
-    /// What the session must be able to do.
-    pub target_session_attrs: TargetSessionAttrs,
+    /// What the session must be able to do, or the server be.
+    pub target_session: TargetSession,
     /// Keywords set in the string or by variables, without secrets, in libpq's order.
     given: Vec<(&'static str, String)>,
 }
@@ -100,8 +99,11 @@ impl ConnInfo {
         settings.fill_from(environment)?;
         settings.refuse_unsupported()?;
         let mut conninfo = Self::from_settings(&settings, environment)?;
-        if conninfo.password.is_none() {
-            conninfo.look_in_passfile(settings.non_empty("passfile").map(|given| given.text), environment);
+        match &conninfo.password {
+            Some(password) => {
+                conninfo.endpoints.iter_mut().for_each(|endpoint| endpoint.password = Some(password.clone()))
+            }
+            None => conninfo.look_in_passfile(settings.non_empty("passfile").map(|given| given.text), environment),
         }
         Ok(conninfo)
     }
@@ -113,9 +115,8 @@ impl ConnInfo {
         // An application name that is given and empty hides the fallback, as in libpq.
         let fallback = settings.get("application_name").map_or("fallback_application_name", |_| "application_name");
         Ok(Self {
-            host: values::host(settings, environment.socket_dir())?,
-            hostaddr: values::host_address(settings)?,
-            port: values::port(settings)?,
+            endpoints: hosts::endpoints(settings, environment.socket_dir())?,
+            is_shuffled: values::is_shuffled(settings)?,
             dbname: text("dbname").unwrap_or_else(|| user.clone()),
             user,
             password: text("password").map(Secret::new),
@@ -128,58 +129,55 @@ impl ConnInfo {
             tcp_user_timeout: values::milliseconds(settings, "tcp_user_timeout")?,
             ssl_mode: values::ssl_mode(settings)?,
             channel_binding: values::channel_binding(settings)?,
-            target_session_attrs: values::session_attrs(settings)?,
+            target_session: values::target_session(settings)?,
             given: worth_keeping(settings),
         })
     }
 
-    /// Takes the password from the password file, by default `~/.pgpass`.
+    /// Takes each server's password from the password file, by default `~/.pgpass`.
     fn look_in_passfile(&mut self, given: Option<&str>, environment: &Environment) {
         let default = || environment.home().map(|home| home.join(".pgpass"));
         let Some(path) = given.map(PathBuf::from).or_else(default) else { return };
-        let port = self.port.to_string();
-        let address = self.hostaddr.map(|address| address.to_string()).unwrap_or_default();
-        let host = match &self.host {
-            Some(Host::Socket(dir)) if dir.as_os_str() == environment.socket_dir().as_os_str() => "localhost",
-            Some(host) => host.as_text(),
-            None => &address,
-        };
-        let wanted = passfile::Wanted { host, port: &port, dbname: &self.dbname, user: &self.user };
-        match passfile::look_up(&path, wanted) {
-            Ok(None) => {}
-            Ok(password) => (self.password, self.password_file) = (password, Some(path)),
-            Err(warning) => self.warning = Some(warning),
+        for endpoint in &mut self.endpoints {
+            let (name, port) = (endpoint.name(), endpoint.port.to_string());
+            let is_default = name.as_bytes() == environment.socket_dir().as_os_str().as_encoded_bytes();
+            let host = if is_default { "localhost" } else { &name };
+            let wanted = passfile::Wanted { host, port: &port, dbname: &self.dbname, user: &self.user };
+            match passfile::look_up(&path, wanted) {
+                Ok(None) => {}
+                Ok(password) => (endpoint.password, self.password_file) = (password, Some(path.clone())),
+                Err(warning) => self.warning = Some(warning),
+            }
         }
     }
 
-    /// The client's configuration. TLS is off, because none is attempted.
+    /// The same connection to this server alone: to one that has been reached.
     #[must_use]
-    pub fn config(&self) -> tokio_postgres::Config {
-        let mut config = tokio_postgres::Config::new();
-        config.ssl_mode(postgres::config::SslMode::Disable);
-        match &self.host {
-            Some(Host::Tcp(name)) => config.host(name),
-            Some(Host::Socket(dir)) => config.host_path(dir),
-            None => &mut config,
+    pub fn only_to(&self, endpoint: Endpoint) -> Self {
+        let target_session = match self.target_session {
+            // It was taken for want of a standby, or is one.
+            TargetSession::PreferStandby => TargetSession::Any,
+            other => other,
         };
-        self.hostaddr.map(|address| config.hostaddr(address));
-        config.port(self.port).user(&self.user).dbname(&self.dbname);
-        self.password.as_ref().map(|password| config.password(password.expose()));
+        Self { endpoints: vec![endpoint], target_session, ..self.clone() }
+    }
+
+    /// The client's configuration for one of the servers: what is said on a connection that is made. How that comes
+    /// about, TLS included, is no part of it.
+    #[must_use]
+    pub fn config(&self, endpoint: &Endpoint) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config.user(&self.user).dbname(&self.dbname);
+        endpoint.password.as_ref().map(|password| config.password(password.expose()));
         self.application_name.as_ref().map(|name| config.application_name(name));
         self.options.as_ref().map(|options| config.options(options));
-        self.connect_timeout.map(|timeout| config.connect_timeout(timeout));
-        self.tcp_user_timeout.map(|timeout| config.tcp_user_timeout(timeout));
-        config.keepalives(self.keepalives.enabled);
-        self.keepalives.idle.map(|idle| config.keepalives_idle(idle));
-        self.keepalives.interval.map(|interval| config.keepalives_interval(interval));
-        self.keepalives.count.map(|count| config.keepalives_retries(count));
-        config.channel_binding(self.channel_binding).target_session_attrs(self.target_session_attrs);
+        config.channel_binding(self.channel_binding);
         config
     }
 
     /// The connection in keyword/value form without any secret, for the plan and for messages.
     ///
-    /// Has what was set in the string or by variables, and host, port, user and database in any
+    /// Has what was set in the string or by variables, and hosts, ports, user and database in any
     /// case, so that it names the same server in another environment. Reading it back gives the
     /// same connection but for the password.
     #[must_use]
@@ -208,10 +206,10 @@ impl ConnInfo {
 
     /// Writes the given settings that `keep` wants, and those every reader needs.
     fn write(&self, keep: impl Fn(&str) -> bool, always_dbname: bool) -> String {
-        let port = self.port.to_string();
+        let (hosts, ports) = (self.hosts(), self.ports());
         let resolved = |name: &str| match name {
-            "host" => self.host.as_ref().map(Host::as_text),
-            "port" => Some(port.as_str()),
+            "host" => hosts.as_deref(),
+            "port" => Some(ports.as_str()),
             "user" => Some(self.user.as_str()),
             "dbname" if always_dbname => Some(self.dbname.as_str()),
             _ => None,
@@ -221,6 +219,22 @@ impl ConnInfo {
             let value = resolved(keyword.name).or_else(|| given(keyword.name).filter(|_| keep(keyword.name)))?;
             Some((keyword.name, value))
         }))
+    }
+
+    /// The hosts as libpq has them; none where there are addresses only.
+    fn hosts(&self) -> Option<String> {
+        let names = self.endpoints.iter().map(|endpoint| endpoint.host.as_ref().map_or("", Host::as_text));
+        let is_known = self.endpoints.iter().any(|endpoint| endpoint.host.is_some());
+        is_known.then(|| names.collect::<Vec<_>>().join(","))
+    }
+
+    /// The ports as libpq has them: one where all are the same.
+    fn ports(&self) -> String {
+        let mut ports: Vec<String> = self.endpoints.iter().map(|endpoint| endpoint.port.to_string()).collect();
+        if ports.iter().all(|port| Some(port) == ports.first()) {
+            ports.truncate(1);
+        }
+        ports.join(",")
     }
 }
 
@@ -233,6 +247,7 @@ fn worth_keeping(settings: &Settings) -> Vec<(&'static str, String)> {
             matches!(keyword.handling, Handling::Understood | Handling::Ignored)
                 && !keyword.is_secret()
                 && !given.text.is_empty()
+                && !keyword.neutral.contains(&given.text)
         })
         .map(|(keyword, given)| (keyword.name, given.text.to_owned()))
         .collect()

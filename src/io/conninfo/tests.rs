@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use postgres::config::Host as ConfigHost;
+use std::net::IpAddr;
 
 use super::*;
 
@@ -62,8 +62,12 @@ fn defaults_and_variables_complete_the_string() {
         assert_eq!(sorted(&conninfo.redacted()), sorted(expected), "{text:?} {variables:?}");
         let again = good(&conninfo.redacted(), &[]);
         assert_eq!(again.redacted(), conninfo.redacted());
-        assert_eq!(again.config().get_hosts(), conninfo.config().get_hosts());
+        assert_eq!(again.endpoints, conninfo.endpoints.iter().cloned().map(without_password).collect::<Vec<_>>());
     }
+}
+
+fn without_password(endpoint: Endpoint) -> Endpoint {
+    Endpoint { password: None, ..endpoint }
 }
 
 fn sorted(text: &str) -> Vec<&str> {
@@ -82,28 +86,20 @@ fn refuses_by_name_and_without_values() {
         ("sslmode=disable sslrootcert=s3cret", &[], "connection option \"sslrootcert\" is not supported yet"),
         ("sslpassword=s3cret", &[], "connection option \"sslpassword\" is not supported yet"),
         ("replication=true", &[], "connection option \"replication\" is not supported yet"),
-        ("load_balance_hosts=random", &[], "\"load_balance_hosts\" is not supported yet"),
+        ("load_balance_hosts=s3cret", &[], "\"load_balance_hosts\": expected disable or random"),
         ("", &[("PGSERVICE", "s3cret")], "environment variable PGSERVICE is not supported yet"),
         ("", &[("PGSSLROOTCERT", "s3cret")], "environment variable PGSSLROOTCERT is not supported yet"),
         ("sslmode=disable", &[("PGREQUIREPEER", "s3cret")], "environment variable PGREQUIREPEER is not supported yet"),
-        (
-            "sslmode=verify-full",
-            &[],
-            "connection option \"sslmode\" has the value \"verify-full\", which is not supported yet: TLS",
-        ),
-        ("postgresql://h?ssl=true", &[], "has the value \"require\", which is not supported yet: TLS"),
-        ("", &[("PGSSLMODE", "require")], "environment variable PGSSLMODE has the value \"require\", which is not"),
-        ("", &[("PGREQUIRESSL", "1")], "environment variable PGREQUIRESSL has the value \"require\", which is not"),
         ("sslmode=s3cret", &[], "invalid value of connection option \"sslmode\": expected disable,"),
         ("sslmode=''", &[], "invalid value of connection option \"sslmode\""),
         ("channel_binding=require", &[], "has the value \"require\", which is not supported yet: TLS"),
         ("gssencmode=require", &[], "has the value \"require\", which is not supported yet: Kerberos"),
-        ("target_session_attrs=standby", &[], "has the value \"standby\", which is not supported yet"),
-        ("host=a,b", &[], "connection option \"host\" lists several servers"),
-        ("hostaddr=1.1.1.1,2.2.2.2", &[], "connection option \"hostaddr\" lists several"),
-        ("port=1,2", &[], "connection option \"port\" lists several"),
-        ("", &[("PGHOST", "a,b")], "environment variable PGHOST lists several"),
-        ("host=@s3cret", &[], "abstract sockets are not supported"),
+        ("target_session_attrs=s3cret", &[], "\"target_session_attrs\": expected any, read-write,"),
+        ("host=a,b,s3cret port=1,2", &[], "connection option \"port\" has 2 items for 3 servers"),
+        ("hostaddr=1.1.1.1,2.2.2.2 host=s3cret", &[], "connection option \"host\" has 1 items for 2 servers"),
+        ("port=1,2", &[], "connection option \"port\" has 2 items for 1 servers"),
+        ("port=1,2,3", &[("PGHOST", "a,s3cret")], "connection option \"port\" has 3 items for 2 servers"),
+        ("host=a,b port=1,s3cret", &[], "expected a port number from 1 to 65535"),
         ("hostaddr=s3cret", &[], "connection option \"hostaddr\": expected an IPv4 or IPv6 address"),
         ("port=0", &[], "expected a port number from 1 to 65535"),
         ("port=65536", &[], "expected a port number"),
@@ -156,24 +152,24 @@ fn configures_the_client() {
          tcp_user_timeout=1500 channel_binding=disable target_session_attrs=read-only sslmode=prefer",
         &[],
     );
-    let config = conninfo.config();
-    assert_eq!(config.get_hosts(), [ConfigHost::Tcp("h".to_owned())]);
-    assert_eq!(config.get_hostaddrs(), ["::1".parse::<IpAddr>().unwrap()]);
-    assert_eq!(config.get_ports(), [7]);
+    let [endpoint] = conninfo.endpoints.as_slice() else { panic!("{conninfo:?}") };
+    assert_eq!(endpoint.host, Some(Host::Tcp("h".to_owned())));
+    assert_eq!((endpoint.hostaddr, endpoint.port), (Some("::1".parse::<IpAddr>().unwrap()), 7));
+    let config = conninfo.config(endpoint);
     assert_eq!((config.get_user(), config.get_dbname()), (Some("u"), Some("d")));
     assert_eq!(config.get_password(), Some(b"s3cret".as_slice()));
     assert_eq!((config.get_options(), config.get_application_name()), (Some("-c a=b"), Some("f")));
-    assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
-    assert_eq!(config.get_tcp_user_timeout(), Some(&Duration::from_millis(1500)));
-    assert!(!config.get_keepalives());
-    assert_eq!(config.get_keepalives_idle(), Duration::from_secs(4));
-    assert_eq!(
-        (config.get_keepalives_interval(), config.get_keepalives_retries()),
-        (Some(Duration::from_secs(5)), Some(6))
-    );
     assert_eq!(config.get_channel_binding(), ChannelBinding::Disable);
-    assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadOnly);
-    assert_eq!(config.get_ssl_mode(), postgres::config::SslMode::Disable);
+    assert_eq!(conninfo.connect_timeout, Some(Duration::from_secs(3)));
+    assert_eq!(conninfo.tcp_user_timeout, Some(Duration::from_millis(1500)));
+    let expected = Keepalives {
+        enabled: false,
+        idle: Some(Duration::from_secs(4)),
+        interval: Some(Duration::from_secs(5)),
+        count: Some(6),
+    };
+    assert_eq!(conninfo.keepalives, expected);
+    assert_eq!((conninfo.target_session, conninfo.ssl_mode), (TargetSession::ReadOnly, SslMode::Prefer));
     for text in [format!("{conninfo:?}"), conninfo.redacted(), conninfo.primary_conninfo(true)] {
         assert!(!text.contains("s3cret"), "{text}");
     }
@@ -191,11 +187,50 @@ fn zero_and_less_mean_no_limit() {
             (conninfo.connect_timeout, conninfo.tcp_user_timeout, &conninfo.keepalives),
             (None, None, &keepalives)
         );
-        assert!(conninfo.config().get_connect_timeout().is_none());
     }
     assert_eq!(good("application_name='' fallback_application_name=f", &[]).application_name, None);
-    let socket = good("postgresql://%2Frun%2Fpg", &[]).config();
-    assert_eq!(socket.get_hosts(), [ConfigHost::Unix("/run/pg".into())]);
+    assert_eq!(servers("postgresql://%2Frun%2Fpg", &[]), ["/run/pg - 5432"]);
+}
+
+fn servers(text: &str, variables: Variables<'_>) -> Vec<String> {
+    let shown = |endpoint: &Endpoint| {
+        let host = endpoint.host.as_ref().map_or("-", Host::as_text);
+        let address = endpoint.hostaddr.map_or("-".to_owned(), |address| address.to_string());
+        format!("{host} {address} {}", endpoint.port)
+    };
+    good(text, variables).endpoints.iter().map(shown).collect()
+}
+
+#[test]
+fn lists_are_read_item_by_item() {
+    let table: &[(&str, Variables<'_>, &[&str], &str)] = &[
+        ("host=a,b", &[], &["a - 5432", "b - 5432"], "host='a,b' port=5432"),
+        ("host=a,b port=7", &[], &["a - 7", "b - 7"], "host='a,b' port=7"),
+        ("host=a,b port=7,8", &[], &["a - 7", "b - 8"], "host='a,b' port='7,8'"),
+        (
+            "host=a,,/run,@x port=,7,,",
+            &[],
+            &["a - 5432", "/sock - 7", "/run - 5432", "@x - 5432"],
+            "host='a,/sock,/run,@x' port='5432,7,5432,5432'",
+        ),
+        ("hostaddr=1.1.1.1,::1", &[("PGPORT", "9")], &["- 1.1.1.1 9", "- ::1 9"], "hostaddr='1.1.1.1,::1' port=9"),
+        (
+            "hostaddr=1.1.1.1,,::1 host=a,b,",
+            &[],
+            &["a 1.1.1.1 5432", "b - 5432", "- ::1 5432"],
+            "host='a,b,' hostaddr='1.1.1.1,,::1' port=5432",
+        ),
+        ("postgresql://a:1,b/", &[], &["a - 1", "b - 5432"], "host='a,b' port='1,5432'"),
+        ("port=3", &[("PGHOST", "a,b")], &["a - 3", "b - 3"], "host='a,b' port=3"),
+    ];
+    for (text, variables, expected, written) in table {
+        assert_eq!(servers(text, variables), *expected, "{text}");
+        let conninfo = good(text, variables);
+        assert_eq!(sorted(&conninfo.primary_conninfo(true)), sorted(&format!("user=os {written}")), "{text}");
+        assert_eq!(good(&conninfo.redacted(), &[]).endpoints, conninfo.endpoints, "{text}");
+        let last = conninfo.endpoints.last().unwrap();
+        assert_eq!(conninfo.only_to(last.clone()).endpoints.as_slice(), std::slice::from_ref(last));
+    }
 }
 
 #[test]
@@ -225,10 +260,15 @@ fn looks_for_the_password_in_the_file() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let find = |text: &str, variables: Variables<'_>| {
         let conninfo = good(text, variables);
-        assert_eq!(conninfo.password_file.is_some(), conninfo.password.is_some());
-        conninfo.password.map(|password| password.expose().to_owned())
+        let is_found = conninfo.endpoints.iter().any(|endpoint| endpoint.password.is_some());
+        assert_eq!(conninfo.password_file.is_some(), is_found && conninfo.password.is_none());
+        let passwords = conninfo.endpoints.iter().map(|endpoint| Some(endpoint.password.as_ref()?.expose()));
+        passwords.collect::<Option<Vec<_>>>().map(|passwords| passwords.join(" "))
     };
     let table: &[(&str, Option<&str>)] = &[
+        ("host=h,localhost,::1 port=7,5432,9 dbname=d user=u", None),
+        ("host=/run,::1,/sock", Some("four three two")),
+        ("host=/run,/sock password=own", Some("own own")),
         ("host=h port=7 dbname=d user=u", Some("one")),
         ("host=h port=7 dbname=d user=u hostaddr=::1", Some("one")),
         ("host=h port=7 dbname=e user=u", None),
@@ -243,11 +283,15 @@ fn looks_for_the_password_in_the_file() {
     for (text, expected) in table {
         assert_eq!(find(text, &[("HOME", home)]).as_deref(), *expected, "{text}");
         assert_eq!(find(text, &[("PGPASSFILE", passfile)]).as_deref(), *expected, "{text}");
-        assert_eq!(find(text, &[("HOME", home), ("PGPASSFILE", "/nowhere")]), None, "{text}");
+        let own = text.contains("own").then_some("own own");
+        assert_eq!(find(text, &[("HOME", home), ("PGPASSFILE", "/nowhere")]).as_deref(), own, "{text}");
     }
     let own = good("password=own", &[("HOME", home)]);
     assert_eq!((own.password, own.password_file), (Some(Secret::new("own".to_owned())), None));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let conninfo = good(&format!("passfile='{passfile}'"), &[]);
-    assert_eq!((conninfo.password, conninfo.warning), (None, Some(PassfileWarning::OpenToOthers(path))));
+    assert_eq!(
+        (conninfo.endpoints[0].password.clone(), conninfo.warning),
+        (None, Some(PassfileWarning::OpenToOthers(path)))
+    );
 }

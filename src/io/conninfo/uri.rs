@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::error::{ConnInfoError, Setting};
+use super::error::ConnInfoError;
 use super::keyvalue::is_space;
 use super::settings::Settings;
 
@@ -13,7 +13,7 @@ pub(super) fn body(text: &str) -> Option<&str> {
 
 /// Reads a URI whose part behind the scheme is `body`.
 ///
-/// libpq's rules, with two restrictions: one host only, and an `@` in host or database name must be
+/// libpq's rules, with one restriction: an `@` in host or database name must be
 /// written `%40`, because there it is nearly always the end of a badly encoded password.
 ///
 /// # Errors
@@ -22,20 +22,14 @@ pub(super) fn body(text: &str) -> Option<&str> {
 pub(super) fn parse(text: &str, body: &str) -> Result<Settings, ConnInfoError> {
     let mut reader = Reader { text, settings: Settings::default() };
     let rest = reader.user_info(body)?;
-    let (host, rest) = reader.host(rest)?;
-    let (port, rest) = match rest.strip_prefix(':') {
-        Some(rest) => split_before(rest, "/?,"),
-        None => ("", rest),
-    };
-    if rest.starts_with(',') {
-        return Err(ConnInfoError::SeveralHosts { setting: Setting::Option("host") });
-    }
+    let rest = reader.hosts(rest)?;
     let (dbname, rest) = match rest.strip_prefix('/') {
         Some(rest) => split_before(rest, "?"),
         None => ("", rest),
     };
-    for (keyword, value) in [("host", host), ("port", port), ("dbname", dbname)] {
-        reader.part(keyword, value)?;
+    if !dbname.is_empty() {
+        let decoded = reader.part(dbname)?;
+        reader.settings.store("dbname", &decoded, reader.at(dbname))?;
     }
     reader.query(rest.strip_prefix('?').unwrap_or_default())?;
     Ok(reader.settings)
@@ -75,10 +69,42 @@ impl<'t> Reader<'t> {
         Ok((host, after))
     }
 
-    /// Stores host, port or database name.
-    fn part(&mut self, keyword: &'static str, value: &'t str) -> Result<(), ConnInfoError> {
+    /// Hosts and their ports, and what follows them. Lists are stored as such.
+    fn hosts(&mut self, mut rest: &'t str) -> Result<&'t str, ConnInfoError> {
+        let at = self.at(rest);
+        let (mut hosts, mut ports) = (String::new(), String::new());
+        // What is white space only hides a variable.
+        let (mut has_hosts, mut has_ports) = (false, false);
+        loop {
+            let (host, after) = self.host(rest)?;
+            hosts.push_str(&self.part(host)?);
+            has_hosts |= !host.is_empty();
+            rest = after;
+            if let Some(after) = rest.strip_prefix(':') {
+                let (port, after) = split_before(after, "/?,");
+                ports.push_str(&self.part(port)?);
+                has_ports |= !port.is_empty();
+                rest = after;
+            }
+            let Some(after) = rest.strip_prefix(',') else { break };
+            hosts.push(',');
+            ports.push(',');
+            (has_hosts, has_ports) = (true, true);
+            rest = after;
+        }
+        if has_hosts {
+            self.settings.store("host", &hosts, at)?;
+        }
+        if has_ports {
+            self.settings.store("port", &ports, at)?;
+        }
+        Ok(rest)
+    }
+
+    /// A host, a port or the database name, decoded.
+    fn part(&self, value: &'t str) -> Result<String, ConnInfoError> {
         match value.find('@') {
-            None => self.store_decoded(keyword, value),
+            None => self.decode(value),
             Some(at) => {
                 let problem = "unexpected \"@\" (in user name and password write @ as %40 and / as %2F)";
                 Err(self.error(value.get(at..).unwrap_or_default(), problem))
@@ -194,6 +220,9 @@ mod tests {
             ("postgresql:///d?host=/run/pg&port=7&", &[("dbname", "d"), ("host", "/run/pg"), ("port", "7")]),
             ("postgresql://[::1]:7/d", &[("dbname", "d"), ("host", "::1"), ("port", "7")]),
             ("postgresql://[::1]?%64bname=d", &[("dbname", "d"), ("host", "::1")]),
+            ("postgresql://a,b", &[("host", "a,b"), ("port", ",")]),
+            ("postgresql://a:1,[::1]:2,:3/d", &[("dbname", "d"), ("host", "a,::1,"), ("port", "1,2,3")]),
+            ("postgresql://u@%2Frun,b:2?port=5", &[("user", "u"), ("host", "/run,b"), ("port", "5")]),
             ("postgresql://h?host=g", &[("host", "g")]),
             ("postgresql://h/d?ssl=true", &[("dbname", "d"), ("host", "h"), ("sslmode", "require")]),
             ("postgresql://h/?options=-c%20a%3Db", &[("host", "h"), ("options", "-c a=b")]),
@@ -228,8 +257,6 @@ mod tests {
             ("postgresql://h?Foo=1", "invalid connection option \"Foo\" at position 16"),
             ("postgresql://h?ssl=false", "invalid connection option \"ssl\" at position 16"),
             ("postgresql://h?password=se&cret=1", "invalid connection option \"***\" at position 28"),
-            ("postgresql://a,b", "connection option \"host\" lists several servers"),
-            ("postgresql://a:1,b:2", "connection option \"host\" lists several servers"),
         ];
         for (text, expected) in table {
             let message = read(text).unwrap_err().to_string();

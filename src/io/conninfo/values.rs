@@ -1,38 +1,15 @@
 //! From the words of a connection string to typed values.
 
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postgres::config::{ChannelBinding, TargetSessionAttrs};
+use postgres::config::ChannelBinding;
 
 use super::error::ConnInfoError;
 use super::keyvalue::is_space;
 use super::settings::{Given, Settings};
 
-/// Where the server is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
-    /// A host name or IP address to resolve and reach by TCP.
-    Tcp(String),
-    /// The directory of the server's Unix socket.
-    Socket(PathBuf),
-}
-
-impl Host {
-    /// The host as libpq spells it.
-    #[must_use]
-    pub fn as_text(&self) -> &str {
-        match self {
-            Self::Tcp(name) => name,
-            // Made from text or from the constants of `Environment`.
-            Self::Socket(path) => path.to_str().unwrap_or_default(),
-        }
-    }
-}
-
-/// How much TLS is wanted. None is attempted by any of these; what asks for more is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How much TLS is wanted (`sslmode`), in the order in which more is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SslMode {
     /// Never.
     Disable,
@@ -40,6 +17,29 @@ pub enum SslMode {
     Allow,
     /// If the server offers it (libpq's default).
     Prefer,
+    /// Always, whoever the server is.
+    Require,
+    /// Always, and the certificate must lead to a trusted one.
+    VerifyCa,
+    /// As [`SslMode::VerifyCa`], and the certificate must be made out to the host.
+    VerifyFull,
+}
+
+/// What the session must be able to do, or the server be (`target_session_attrs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetSession {
+    /// Anything.
+    Any,
+    /// The session can write unless it is told otherwise.
+    ReadWrite,
+    /// The session cannot write.
+    ReadOnly,
+    /// The server is no standby.
+    Primary,
+    /// The server is a standby.
+    Standby,
+    /// The server is a standby; where there is none, any server will do.
+    PreferStandby,
 }
 
 /// TCP keepalive settings. `None` is the operating system's default.
@@ -57,7 +57,6 @@ pub struct Keepalives {
 
 const TLS: &str = "TLS is not supported yet";
 const NO_KERBEROS: &str = "Kerberos encryption is not supported";
-const STANDBY: &str = "the kind of server cannot be checked yet";
 
 /// A word a setting can have, and its meaning or why it is refused.
 type Word<T> = (&'static str, Result<T, &'static str>);
@@ -66,9 +65,9 @@ const SSL_MODES: &[Word<SslMode>] = &[
     ("disable", Ok(SslMode::Disable)),
     ("allow", Ok(SslMode::Allow)),
     ("prefer", Ok(SslMode::Prefer)),
-    ("require", Err(TLS)),
-    ("verify-ca", Err(TLS)),
-    ("verify-full", Err(TLS)),
+    ("require", Ok(SslMode::Require)),
+    ("verify-ca", Ok(SslMode::VerifyCa)),
+    ("verify-full", Ok(SslMode::VerifyFull)),
 ];
 
 const GSS_MODES: &[Word<()>] = &[("disable", Ok(())), ("prefer", Ok(())), ("require", Err(NO_KERBEROS))];
@@ -76,14 +75,16 @@ const GSS_MODES: &[Word<()>] = &[("disable", Ok(())), ("prefer", Ok(())), ("requ
 const CHANNEL_BINDINGS: &[Word<ChannelBinding>] =
     &[("disable", Ok(ChannelBinding::Disable)), ("prefer", Ok(ChannelBinding::Prefer)), ("require", Err(TLS))];
 
-const SESSION_ATTRS: &[Word<TargetSessionAttrs>] = &[
-    ("any", Ok(TargetSessionAttrs::Any)),
-    ("read-write", Ok(TargetSessionAttrs::ReadWrite)),
-    ("read-only", Ok(TargetSessionAttrs::ReadOnly)),
-    ("primary", Err(STANDBY)),
-    ("standby", Err(STANDBY)),
-    ("prefer-standby", Err(STANDBY)),
+const TARGET_SESSIONS: &[Word<TargetSession>] = &[
+    ("any", Ok(TargetSession::Any)),
+    ("read-write", Ok(TargetSession::ReadWrite)),
+    ("read-only", Ok(TargetSession::ReadOnly)),
+    ("primary", Ok(TargetSession::Primary)),
+    ("standby", Ok(TargetSession::Standby)),
+    ("prefer-standby", Ok(TargetSession::PreferStandby)),
 ];
+
+const LOAD_BALANCE: &[Word<bool>] = &[("disable", Ok(false)), ("random", Ok(true))];
 
 /// `sslmode`.
 pub(super) fn ssl_mode(settings: &Settings) -> Result<SslMode, ConnInfoError> {
@@ -103,10 +104,15 @@ pub(super) fn channel_binding(settings: &Settings) -> Result<ChannelBinding, Con
 }
 
 /// `target_session_attrs`.
-pub(super) fn session_attrs(settings: &Settings) -> Result<TargetSessionAttrs, ConnInfoError> {
+pub(super) fn target_session(settings: &Settings) -> Result<TargetSession, ConnInfoError> {
     let expected = "any, read-write, read-only, primary, standby or prefer-standby";
     let given = settings.get("target_session_attrs");
-    Ok(word(given, SESSION_ATTRS, expected)?.unwrap_or(TargetSessionAttrs::Any))
+    Ok(word(given, TARGET_SESSIONS, expected)?.unwrap_or(TargetSession::Any))
+}
+
+/// `load_balance_hosts`: whether servers are tried in random order.
+pub(super) fn is_shuffled(settings: &Settings) -> Result<bool, ConnInfoError> {
+    Ok(word(settings.get("load_balance_hosts"), LOAD_BALANCE, "disable or random")?.unwrap_or(false))
 }
 
 /// Finds a word in its list. Empty is not a word, as in libpq.
@@ -121,41 +127,6 @@ fn word<T: Copy>(
         Some((_, Ok(meaning))) => Ok(Some(*meaning)),
         Some((value, Err(reason))) => Err(ConnInfoError::ValueNotSupported { setting: given.setting, value, reason }),
     }
-}
-
-/// `host`, or the default socket directory if there is no `hostaddr` either.
-pub(super) fn host(settings: &Settings, socket_dir: &Path) -> Result<Option<Host>, ConnInfoError> {
-    let Some(given) = settings.non_empty("host") else {
-        let address = settings.non_empty("hostaddr");
-        return Ok(address.is_none().then(|| Host::Socket(socket_dir.to_owned())));
-    };
-    let text = single(given)?;
-    match text.as_bytes() {
-        [b'/', ..] => Ok(Some(Host::Socket(PathBuf::from(text)))),
-        [b'@', ..] => Err(given.invalid("a host name or a directory (abstract sockets are not supported)")),
-        _ => Ok(Some(Host::Tcp(text.to_owned()))),
-    }
-}
-
-/// `hostaddr`: the address to connect to, whatever the host name says.
-pub(super) fn host_address(settings: &Settings) -> Result<Option<IpAddr>, ConnInfoError> {
-    let Some(given) = settings.non_empty("hostaddr") else { return Ok(None) };
-    single(given)?.parse().map(Some).map_err(|_| given.invalid("an IPv4 or IPv6 address"))
-}
-
-/// `port`, by default 5432.
-pub(super) fn port(settings: &Settings) -> Result<u16, ConnInfoError> {
-    let Some(given) = settings.non_empty("port") else { return Ok(5432) };
-    let number = u16::try_from(integer(single(given)?)).ok().filter(|port| *port != 0);
-    number.ok_or_else(|| given.invalid("a port number from 1 to 65535"))
-}
-
-/// Refuses lists.
-fn single(given: Given<'_>) -> Result<&str, ConnInfoError> {
-    if given.text.contains(',') {
-        return Err(ConnInfoError::SeveralHosts { setting: given.setting });
-    }
-    Ok(given.text)
 }
 
 /// The four keepalive settings.
@@ -191,6 +162,6 @@ fn number(settings: &Settings, name: &str) -> Result<Option<i32>, ConnInfoError>
 
 /// An integer with white space around it, as `strtol` reads it; far out of every range if it is
 /// none.
-fn integer(text: &str) -> i64 {
+pub(super) fn integer(text: &str) -> i64 {
     text.trim_matches(is_space).parse().unwrap_or(i64::MAX)
 }

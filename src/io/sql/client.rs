@@ -13,12 +13,15 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, join3};
 use postgres::types::{ToSql, Type};
-use postgres::{NoTls, Row, Statement};
+use postgres::{Row, Statement};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Sleep, sleep};
-use tokio_postgres::{Config, RowStream};
+use tokio_postgres::{Connection, RowStream};
 
+use super::connect::{self, Connected, Failure};
+use super::wire::Wire;
 use crate::interrupt::Interrupt;
+use crate::io::conninfo::{ConnInfo, Endpoint};
 
 /// How often the interrupt is looked at.
 const SLICE: Duration = Duration::from_millis(100);
@@ -47,6 +50,10 @@ impl Limits {
 pub(super) enum Trouble {
     /// What the server or the connection says.
     Engine(postgres::Error),
+    /// What happened at each server that was tried.
+    Unreachable(Vec<Failure>),
+    /// The server is not what it should be.
+    WrongKind(&'static str),
     /// The system refuses to begin.
     System(std::io::Error),
     /// The connection has ended before.
@@ -70,6 +77,8 @@ type Outcome<T> = Result<T, Trouble>;
 pub(super) struct Client {
     engine: Option<Arc<tokio_postgres::Client>>,
     line: Line,
+    /// The one server and address that it leads to.
+    endpoint: Endpoint,
 }
 
 impl fmt::Debug for Client {
@@ -79,13 +88,17 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Connects.
-    pub(super) fn connect(config: &Config, limits: Limits) -> Outcome<Self> {
+    /// Connects to the first server of the list that will do.
+    pub(super) fn connect(conninfo: &ConnInfo, limits: Limits) -> Outcome<Self> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Trouble::System)?;
         let mut line = Line { runtime: Some(runtime), connection: None, limits };
-        let (engine, connection) = line.wait(config.connect(NoTls))?;
-        line.connection = Some(Box::pin(connection));
-        Ok(Self { engine: Some(Arc::new(engine)), line })
+        let Connected { engine, endpoint } = connect::through(&mut line, conninfo)?;
+        Ok(Self { engine: Some(Arc::new(engine)), line, endpoint })
+    }
+
+    /// The one server and address that it leads to.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// From now on the server may be silent for that long.
@@ -100,13 +113,13 @@ impl Client {
 
     /// The rows of a short answer, in a single round trip.
     pub(super) fn query(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Outcome<Vec<Row>> {
-        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        let Self { engine: Some(engine), line, .. } = self else { return Err(Trouble::Closed) };
         line.wait(engine.query_typed(sql, parameters))
     }
 
     /// The only row of an answer, in a single round trip.
     pub(super) fn query_one(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Outcome<Row> {
-        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        let Self { engine: Some(engine), line, .. } = self else { return Err(Trouble::Closed) };
         line.wait(engine.query_typed_one(sql, parameters))
     }
 
@@ -117,7 +130,7 @@ impl Client {
         prepared: &str,
         questions: &[Question<'_>],
     ) -> Outcome<(Outcome<Statement>, Vec<Outcome<Row>>)> {
-        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        let Self { engine: Some(engine), line, .. } = self else { return Err(Trouble::Closed) };
         line.wait(async {
             // What is polled first goes out first.
             let (executed, prepared, answers) =
@@ -128,13 +141,13 @@ impl Client {
 
     /// Asks questions, all in a single round trip.
     pub(super) fn ask_all(&mut self, questions: &[Question<'_>]) -> Outcome<Vec<Outcome<Row>>> {
-        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        let Self { engine: Some(engine), line, .. } = self else { return Err(Trouble::Closed) };
         line.wait(async { Ok(answers(engine, questions).await) })
     }
 
     /// The rows of an answer one by one.
     pub(super) fn query_raw(&mut self, sql: &str) -> Outcome<Rows<'_>> {
-        let Self { engine: Some(engine), line } = self else { return Err(Trouble::Closed) };
+        let Self { engine: Some(engine), line, .. } = self else { return Err(Trouble::Closed) };
         let stream = line.wait(engine.query_typed_raw(sql, std::iter::empty::<(&(dyn ToSql + Sync), Type)>()))?;
         Ok(Rows { line, stream: Box::pin(stream) })
     }
@@ -212,7 +225,7 @@ impl Rows<'_> {
 }
 
 /// Where bytes come and go, and who waits for them.
-struct Line {
+pub(super) struct Line {
     /// There until the end; never waited for then, because it may be looking up a name.
     runtime: Option<Runtime>,
     /// None before it is made, and once it has ended.
@@ -221,13 +234,34 @@ struct Line {
 }
 
 impl Line {
-    /// Waits until the work is done or may not be waited for any longer.
-    fn wait<T>(&mut self, work: impl Future<Output = Answer<T>>) -> Outcome<T> {
+    /// Carries this connection from now on.
+    pub(super) fn carry(&mut self, connection: Connection<Wire, Wire>) {
+        self.connection = Some(Box::pin(connection));
+    }
+
+    /// Waits until the work is done, which needs no connection, or may not be waited for any longer.
+    pub(super) fn run<T>(&mut self, work: impl Future<Output = T>) -> Outcome<T> {
+        let Self { runtime: Some(runtime), limits, .. } = self else { return Err(Trouble::Closed) };
+        if limits.is_stopped() {
+            return Err(Trouble::Interrupted);
+        }
+        let mut work = pin!(work);
+        runtime.block_on(async {
+            let mut watch = Watch::over(limits);
+            poll_fn(|cx| match work.as_mut().poll(cx) {
+                Poll::Ready(value) => Poll::Ready(Ok(value)),
+                Poll::Pending => watch.poll(cx).map(Err),
+            })
+            .await
+        })
+    }
+
+    /// Waits until the work is done, which needs the connection, or may not be waited for any longer.
+    pub(super) fn wait<T>(&mut self, work: impl Future<Output = Answer<T>>) -> Outcome<T> {
         let Self { runtime: Some(runtime), connection, limits } = self else { return Err(Trouble::Closed) };
         if limits.is_stopped() {
             return Err(Trouble::Interrupted);
         }
-        let made = connection.is_some();
         let mut work = pin!(work);
         runtime.block_on(async {
             let mut watch = Watch::over(limits);
@@ -241,7 +275,7 @@ impl Line {
                     }
                     (Poll::Ready(Err(error)), _) => return Poll::Ready(Err(error.into())),
                     (Poll::Pending, Some(Err(reason))) => return Poll::Ready(Err(reason.into())),
-                    (Poll::Pending, _) if made && connection.is_none() => return Poll::Ready(Err(Trouble::Closed)),
+                    (Poll::Pending, _) if connection.is_none() => return Poll::Ready(Err(Trouble::Closed)),
                     (Poll::Pending, _) => {}
                 }
                 watch.poll(cx).map(Err)
@@ -250,13 +284,19 @@ impl Line {
         })
     }
 
-    /// Ends the connection in good order, if that is quick.
-    fn close(&mut self) {
-        let Some(runtime) = self.runtime.take() else { return };
-        if let Some(connection) = self.connection.take() {
+    /// Ends the connection in good order, if that is quick; another one can be made.
+    pub(super) fn end(&mut self) {
+        if let (Some(runtime), Some(connection)) = (&self.runtime, self.connection.take()) {
             let _ = runtime.block_on(async { tokio::time::timeout(GOOD_BYE, connection).await });
         }
-        runtime.shutdown_background();
+    }
+
+    /// Ends all.
+    fn close(&mut self) {
+        self.end();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -113,7 +113,8 @@ impl Helper {
             interrupt: self.patience.interrupt.clone(),
             over: self.over.clone(),
         };
-        let mut session = Session::open(&self.conninfo, limits, Purpose::Copy).ok()?;
+        let conninfo = self.conninfo.only_to(wanted.endpoint.clone());
+        let mut session = Session::open(&conninfo, limits, Purpose::Copy).ok()?;
         let same = session.incarnation == wanted.incarnation;
         let now = Seen::now(&mut session).ok()?;
         (same && wanted.seen.again(now).is_ok()).then_some(session)

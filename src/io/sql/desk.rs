@@ -13,6 +13,7 @@ use super::session::Incarnation;
 use crate::cluster::Request;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
+use crate::io::conninfo::Endpoint;
 
 /// How often a wait looks at the interrupt.
 const SLICE: Duration = Duration::from_millis(100);
@@ -35,7 +36,7 @@ pub(super) enum Task {
 }
 
 /// What an additional session is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Wanted {
     /// The run that it can help.
     pub(super) run: RunId,
@@ -43,6 +44,8 @@ pub(super) struct Wanted {
     pub(super) incarnation: Incarnation,
     /// What is known of that.
     pub(super) seen: Seen,
+    /// Where that is, of all servers that the connection may lead to.
+    pub(super) endpoint: Endpoint,
 }
 
 /// A run: reads for a list of requests, by any number of sessions on the same server.
@@ -63,7 +66,7 @@ struct State {
     /// How many runs there were.
     runs: u64,
     /// The server that the first session leads to, or last led to.
-    server: Option<(Incarnation, Seen)>,
+    server: Option<(Incarnation, Seen, Endpoint)>,
     /// Whether the first session is there.
     up: bool,
     pace: Pace,
@@ -80,7 +83,7 @@ impl State {
     }
 
     fn leads_to(&self, incarnation: Incarnation) -> bool {
-        self.server.is_some_and(|(now, _)| now == incarnation)
+        self.server.as_ref().is_some_and(|(now, ..)| *now == incarnation)
     }
 }
 
@@ -128,10 +131,10 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first session leads to this server.
-    pub(super) fn leads_to(&self, incarnation: Incarnation, seen: Seen) {
+    /// The first session leads to this server, which is there.
+    pub(super) fn leads_to(&self, incarnation: Incarnation, seen: Seen, endpoint: &Endpoint) {
         let mut state = self.state();
-        (state.server, state.up) = (Some((incarnation, seen)), true);
+        (state.server, state.up) = (Some((incarnation, seen, endpoint.clone())), true);
         self.work.notify_all();
     }
 
@@ -231,11 +234,11 @@ impl Desk {
             }
             let id = RunId(state.runs);
             let useful = state.run.as_ref().is_some_and(|run| run.large && run.ledger.has_work());
-            if let Some((incarnation, seen)) = state.server
+            if let Some((incarnation, seen, endpoint)) = &state.server
                 && state.up
                 && useful
             {
-                return Some(Wanted { run: id, incarnation, seen });
+                return Some(Wanted { run: id, incarnation: *incarnation, seen: *seen, endpoint: endpoint.clone() });
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }

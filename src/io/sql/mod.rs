@@ -11,6 +11,7 @@
 
 mod attempts;
 mod client;
+mod connect;
 mod crew;
 mod desk;
 mod digests;
@@ -25,6 +26,7 @@ mod patience;
 mod pieces;
 mod session;
 mod trouble;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -212,7 +214,7 @@ impl SqlSource {
             None => now,
         };
         self.seen = Some(now);
-        self.desk.leads_to(session.incarnation, now);
+        self.desk.leads_to(session.incarnation, now, session.client.endpoint());
         session.client.allow_silence(silence);
         Ok(session)
     }

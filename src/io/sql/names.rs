@@ -68,8 +68,9 @@ pub(super) struct NameFinder {
 impl SqlSource {
     /// Looks for names of what the session leads to; none where there is no session.
     pub(super) fn name_finder(&self) -> Option<NameFinder> {
-        let incarnation = self.session.as_ref()?.incarnation;
-        Some(NameFinder { conninfo: self.conninfo.clone(), interrupt: self.patience.interrupt.clone(), incarnation })
+        let session = self.session.as_ref()?;
+        let (incarnation, conninfo) = (session.incarnation, self.conninfo.only_to(session.client.endpoint().clone()));
+        Some(NameFinder { conninfo, interrupt: self.patience.interrupt.clone(), incarnation })
     }
 }
 
@@ -139,12 +140,12 @@ impl NameFinder {
         if silence.is_zero() {
             return None;
         }
-        let mut config = self.conninfo.config();
+        let mut conninfo = self.conninfo.clone();
         if let Some(database) = database {
-            config.dbname(database);
+            database.clone_into(&mut conninfo.dbname);
         }
         let limits = Limits { silence, interrupt: self.interrupt.clone(), over: Interrupt::new() };
-        let mut client = Client::connect(&config, limits).ok()?;
+        let mut client = Client::connect(&conninfo, limits).ok()?;
         let started = client.ask_all(&[(SETTINGS, &[]), (STARTED, &[])]).ok()?.pop()?.ok()?;
         let started = column(&started, 0).ok().map(Incarnation::of);
         (started == Some(self.incarnation)).then_some(client)

@@ -8,8 +8,9 @@ use postgres::types::{PgLsn, Type};
 use postgres::{Row, Statement};
 
 use super::client::{Client, Limits, Parameter, Trouble};
+use super::connect::Failure;
 use super::fetch::READ_PIECES;
-use super::trouble::{Lost, column, describe, is_transient, query_failed};
+use super::trouble::{Lost, column, describe, describe_engine, is_transient, query_failed};
 use crate::cluster::{Position, TornPages, torn_pages};
 use crate::error::{Error, ErrorId, Result};
 use crate::format::{ControlFile, Major};
@@ -94,8 +95,7 @@ pub(super) const STARTED: &str = "SELECT (extract(epoch FROM pg_postmaster_start
 impl Session {
     /// Connects, sets the session up, and checks that the server and the role will do for its purpose.
     pub(super) fn open(conninfo: &ConnInfo, limits: Limits, purpose: Purpose) -> Result<Self> {
-        let mut client =
-            Client::connect(&conninfo.config(), limits).map_err(|error| not_connected(conninfo, &error))?;
+        let mut client = Client::connect(conninfo, limits).map_err(|error| not_connected(conninfo, &error))?;
         let begin = Instant::now();
         let functions: &[Parameter<'_>] = &[(&FUNCTIONS.as_slice(), Type::TEXT_ARRAY)];
         let questions = [(FACTS, &[][..]), (PRIVILEGES, functions), (CONTROL_FILE, &[]), (POSITION, &[])];
@@ -193,19 +193,40 @@ fn not_connected(conninfo: &ConnInfo, trouble: &Trouble) -> Error {
     if !is_transient(trouble) {
         return failure.because(text);
     }
-    let there = matches!(trouble, Trouble::Engine(error) if error.code().is_some());
+    let there = causes(trouble).iter().any(|error| error.code().is_some());
     failure.because(Lost { there, text })
+}
+
+/// What the servers say that were tried, or the client of them.
+fn causes(trouble: &Trouble) -> Vec<&postgres::Error> {
+    match trouble {
+        Trouble::Unreachable(tried) => tried.iter().filter_map(Failure::engine).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// What to do about a connection that failed.
 fn connect_hints(conninfo: &ConnInfo, trouble: &Trouble) -> Vec<String> {
     let mut hints = Vec::new();
-    let state = match trouble {
-        Trouble::Engine(error) => error.code(),
-        _ => None,
-    };
-    // Without a password where one is wanted, the client gives up before the server does.
-    let no_password = state.is_none() && describe(trouble).contains("password missing");
+    let others = usize::from(matches!(trouble, Trouble::Unreachable(tried) if tried.len() > causes(trouble).len()));
+    let errors = causes(trouble).into_iter().map(|error| (error.code(), is_without_password(error)));
+    for (state, no_password) in errors.chain(std::iter::repeat_n((None, false), others)) {
+        for hint in hints_for(conninfo, state, no_password) {
+            if !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
+    }
+    hints
+}
+
+/// Without a password where one is wanted, the client gives up before the server does.
+fn is_without_password(error: &postgres::Error) -> bool {
+    error.code().is_none() && describe_engine(error).contains("password missing")
+}
+
+fn hints_for(conninfo: &ConnInfo, state: Option<&SqlState>, no_password: bool) -> Vec<String> {
+    let mut hints = Vec::new();
     match state {
         Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
             hints.extend(

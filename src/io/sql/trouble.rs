@@ -9,6 +9,7 @@ use postgres::error::SqlState;
 use postgres::types::FromSql;
 
 use super::client::Trouble;
+use super::connect::{Cause, Failure};
 use crate::error::{Error, ErrorId};
 use crate::interrupt::Interrupt;
 
@@ -58,11 +59,28 @@ pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T
 
 /// Whether the same may go well in a new session, a moment later.
 pub(super) fn is_transient(trouble: &Trouble) -> bool {
-    let error = match trouble {
-        Trouble::Engine(error) => error,
-        Trouble::Silence(_) | Trouble::Closed => return true,
-        Trouble::System(_) | Trouble::Interrupted => return false,
-    };
+    match trouble {
+        Trouble::Engine(error) => is_transient_engine(error),
+        Trouble::Unreachable(tried) => match tried.last() {
+            Some(last) if last.is_final => may_pass(last),
+            _ => tried.iter().any(may_pass),
+        },
+        Trouble::Silence(_) | Trouble::Closed | Trouble::WrongKind(_) => true,
+        Trouble::System(_) | Trouble::Interrupted => false,
+    }
+}
+
+/// Whether a server that will not do may do a moment later.
+fn may_pass(failure: &Failure) -> bool {
+    match &failure.cause {
+        Cause::Engine(error) => is_transient_engine(error),
+        Cause::Lookup(error) | Cause::Socket(error) => is_transient_io(error.kind()),
+        Cause::Timeout(_) | Cause::Kind(_) => true,
+        Cause::Tls(_) => false,
+    }
+}
+
+fn is_transient_engine(error: &postgres::Error) -> bool {
     match (error.code(), io_cause(error)) {
         (Some(state), _) => is_transient_state(state),
         (None, Some(kind)) => is_transient_io(kind),
@@ -96,6 +114,8 @@ fn io_cause(error: &postgres::Error) -> Option<io::ErrorKind> {
 pub(super) fn describe(trouble: &Trouble) -> String {
     match trouble {
         Trouble::Engine(error) => describe_engine(error),
+        Trouble::Unreachable(tried) => describe_tried(tried),
+        Trouble::WrongKind(text) => (*text).to_owned(),
         Trouble::System(error) => error.to_string(),
         Trouble::Silence(time) => format!("no answer for {} s", time.as_secs_f64()),
         Trouble::Closed => "the connection has ended".to_owned(),
@@ -103,7 +123,17 @@ pub(super) fn describe(trouble: &Trouble) -> String {
     }
 }
 
-fn describe_engine(error: &postgres::Error) -> String {
+/// One line for each failure, as libpq has it; a server that was the only one needs no name.
+fn describe_tried(tried: &[Failure]) -> String {
+    if let [only] = tried {
+        return only.cause.to_string();
+    }
+    let mut lines: Vec<String> = tried.iter().map(|failure| format!("{}: {}", failure.place, failure.cause)).collect();
+    lines.dedup();
+    lines.join("\n")
+}
+
+pub(super) fn describe_engine(error: &postgres::Error) -> String {
     if let Some(error) = error.as_db_error() {
         let more = [error.detail(), error.hint()].into_iter().flatten();
         let parts: Vec<&str> = std::iter::once(error.message()).chain(more).collect();

@@ -1,0 +1,466 @@
+//! Getting through to one of several servers, as libpq does: host by host, address by address, with TLS or without.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use postgres::SimpleQueryMessage;
+use rustix::net::sockopt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+use tokio_postgres::config::{SslMode as EngineMode, SslNegotiation};
+use tokio_postgres::{Connection, error::SqlState};
+
+use super::client::{Line, Trouble};
+use super::wire::{AsItIs, Transport, Wire};
+use crate::io::conninfo::{ConnInfo, Endpoint, Host, SslMode, TargetSession};
+
+/// A connection that was made, and where it leads to.
+pub(super) struct Connected {
+    pub(super) engine: tokio_postgres::Client,
+    /// The one server and address that it leads to.
+    pub(super) endpoint: Endpoint,
+}
+
+/// Why one of the servers, or one of its addresses, will not do.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Which one, for people.
+    pub(super) place: String,
+    /// What happened.
+    pub(super) cause: Cause,
+    /// Whether no other server was tried because of it.
+    pub(super) is_final: bool,
+}
+
+impl Failure {
+    /// What the server says, or the client of it.
+    pub(super) fn engine(&self) -> Option<&postgres::Error> {
+        match &self.cause {
+            Cause::Engine(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// What keeps a connection from coming about.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// The host has no address.
+    Lookup(io::Error),
+    /// The socket cannot be connected.
+    Socket(io::Error),
+    /// Nobody has answered for so long.
+    Timeout(Duration),
+    /// What the server says, or what the client does not like about it.
+    Engine(postgres::Error),
+    /// There is no TLS as it should be.
+    Tls(String),
+    /// The server is there, and is not what it should be.
+    Kind(&'static str),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lookup(error) => write!(f, "the host name has no address: {error}"),
+            Self::Socket(error) => write!(f, "{error}"),
+            Self::Timeout(time) => write!(f, "no answer for {} s", time.as_secs_f64()),
+            Self::Engine(error) => f.write_str(&super::trouble::describe_engine(error)),
+            Self::Tls(text) => f.write_str(text),
+            Self::Kind(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Where to go on after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// With the host's next address.
+    Address,
+    /// With the next host.
+    Host,
+    /// Nowhere: another server would be told the same secrets, or answer for one that has said no.
+    Nowhere,
+}
+
+/// What happened, and where to go on.
+struct Stopped {
+    /// What happened in the way that was tried before, with TLS or without.
+    before: Option<Cause>,
+    cause: Cause,
+    next: Next,
+}
+
+impl Stopped {
+    fn address(cause: Cause) -> Self {
+        Self { before: None, cause, next: Next::Address }
+    }
+
+    fn host(cause: Cause) -> Self {
+        Self { before: None, cause, next: Next::Host }
+    }
+
+    fn nowhere(cause: Cause) -> Self {
+        Self { before: None, cause, next: Next::Nowhere }
+    }
+
+    fn after(self, before: Cause) -> Self {
+        Self { before: Some(before), ..self }
+    }
+}
+
+/// Connects to the first server that will do. Each attempt at an address may take as long as `connect_timeout` says,
+/// and no longer than the line's patience with a silent server.
+///
+/// # Errors
+/// What happened at each server that was tried.
+pub(super) fn through(line: &mut Line, conninfo: &ConnInfo) -> Result<Connected, Trouble> {
+    let mut tried = Vec::new();
+    let first = match conninfo.target_session {
+        TargetSession::PreferStandby => TargetSession::Standby,
+        other => other,
+    };
+    let mut passes = vec![first];
+    if conninfo.target_session == TargetSession::PreferStandby {
+        passes.push(TargetSession::Any);
+    }
+    let mut endpoints: Vec<&Endpoint> = conninfo.endpoints.iter().collect();
+    if conninfo.is_shuffled {
+        shuffle(&mut endpoints, random);
+    }
+    for wanted in passes {
+        for endpoint in &endpoints {
+            if let Some(connected) = try_host(line, conninfo, endpoint, wanted, &mut tried)? {
+                return Ok(connected);
+            }
+        }
+    }
+    Err(Trouble::Unreachable(tried))
+}
+
+/// Tries a host's addresses; none where another host may do.
+fn try_host(
+    line: &mut Line,
+    conninfo: &ConnInfo,
+    endpoint: &Endpoint,
+    wanted: TargetSession,
+    tried: &mut Vec<Failure>,
+) -> Result<Option<Connected>, Trouble> {
+    let found = match line.run(lookup(endpoint)) {
+        Ok(found) => found.map_err(Cause::Lookup),
+        Err(Trouble::Silence(time)) => Err(Cause::Timeout(time)),
+        Err(trouble) => return Err(trouble),
+    };
+    let mut spots = match found {
+        Ok(spots) => spots,
+        Err(cause) => {
+            tried.push(Failure { place: place(endpoint, None), cause, is_final: false });
+            return Ok(None);
+        }
+    };
+    if conninfo.is_shuffled {
+        shuffle(&mut spots, random);
+    }
+    for spot in &spots {
+        let attempt = within(conninfo.connect_timeout, reach(conninfo, endpoint, spot));
+        let stopped = match line.run(attempt) {
+            Ok(Ok((engine, connection))) => match judged(line, engine, connection, wanted) {
+                Ok(engine) => return Ok(Some(Connected { engine, endpoint: reached(endpoint, spot) })),
+                Err(Trouble::Interrupted) => return Err(Trouble::Interrupted),
+                Err(Trouble::WrongKind(text)) => Stopped::host(Cause::Kind(text)),
+                Err(Trouble::Silence(time)) => Stopped::address(Cause::Timeout(time)),
+                Err(Trouble::Engine(error)) => Stopped::nowhere(Cause::Engine(error)),
+                Err(trouble) => return Err(trouble),
+            },
+            Ok(Err(stopped)) => stopped,
+            Err(Trouble::Silence(time)) => Stopped::address(Cause::Timeout(time)),
+            Err(trouble) => return Err(trouble),
+        };
+        for cause in stopped.before.into_iter().chain([stopped.cause]) {
+            tried.push(Failure { place: place(endpoint, Some(spot)), cause, is_final: stopped.next == Next::Nowhere });
+        }
+        match stopped.next {
+            Next::Address => {}
+            Next::Host => return Ok(None),
+            Next::Nowhere => return Err(Trouble::Unreachable(std::mem::take(tried))),
+        }
+    }
+    Ok(None)
+}
+
+/// One place where a host can be reached.
+#[derive(Debug)]
+enum Spot {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Where a host can be reached, in the system's order.
+async fn lookup(endpoint: &Endpoint) -> io::Result<Vec<Spot>> {
+    match (endpoint.hostaddr, &endpoint.host) {
+        (Some(address), _) => Ok(vec![Spot::Tcp((address, endpoint.port).into())]),
+        (None, Some(Host::Socket(directory))) => Ok(vec![Spot::Unix(socket_path(directory, endpoint.port))]),
+        (None, Some(Host::Tcp(name))) => {
+            let found = lookup_host((name.as_str(), endpoint.port)).await?;
+            Ok(found.map(Spot::Tcp).collect())
+        }
+        (None, None) => Err(io::Error::from(io::ErrorKind::NotFound)),
+    }
+}
+
+/// The name of a server's socket. In memory, outside of the file system, it begins with a NUL byte.
+fn socket_path(directory: &Path, port: u16) -> PathBuf {
+    let path = directory.join(format!(".s.PGSQL.{port}"));
+    match path.as_os_str().as_bytes() {
+        [b'@', name @ ..] => PathBuf::from(std::ffi::OsStr::from_bytes(&[b"\0", name].concat())),
+        _ => path,
+    }
+}
+
+/// The place for people.
+fn place(endpoint: &Endpoint, spot: Option<&Spot>) -> String {
+    let (name, port) = (endpoint.name(), endpoint.port);
+    match spot {
+        Some(Spot::Unix(path)) => format!("socket {}", path.display().to_string().replace('\0', "@")),
+        Some(Spot::Tcp(address)) if address.ip().to_string() != name => {
+            format!("{name} ({}) port {port}", address.ip())
+        }
+        _ => format!("{name} port {port}"),
+    }
+}
+
+/// The server with the address that it was reached at.
+fn reached(endpoint: &Endpoint, spot: &Spot) -> Endpoint {
+    let mut reached = endpoint.clone();
+    if let Spot::Tcp(address) = spot {
+        reached.hostaddr = Some(address.ip());
+    }
+    reached
+}
+
+type Made = (tokio_postgres::Client, Connection<Wire, Wire>);
+
+/// Bounds an attempt at an address.
+async fn within<T>(time: Option<Duration>, attempt: impl Future<Output = Result<T, Stopped>>) -> Result<T, Stopped> {
+    match time {
+        None => attempt.await,
+        Some(time) => timeout(time, attempt).await.unwrap_or(Err(Stopped::address(Cause::Timeout(time)))),
+    }
+}
+
+/// With TLS or without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Tls,
+}
+
+/// The ways that are tried one after the other. A Unix socket needs no TLS, whatever was asked for, as in libpq.
+fn ways(mode: SslMode, spot: &Spot) -> &'static [Way] {
+    match (spot, mode) {
+        (Spot::Unix(_), _) | (_, SslMode::Disable) => &[Way::Plain],
+        (_, SslMode::Allow) => &[Way::Plain, Way::Tls],
+        (_, SslMode::Prefer) => &[Way::Tls, Way::Plain],
+        (_, SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull) => &[Way::Tls],
+    }
+}
+
+/// Connects to an address in one of the ways that the mode allows.
+async fn reach(conninfo: &ConnInfo, endpoint: &Endpoint, spot: &Spot) -> Result<Made, Stopped> {
+    let ways = ways(conninfo.ssl_mode, spot);
+    let (first, second) = (ways.first().copied().unwrap_or(Way::Plain), ways.get(1).copied());
+    match attempt(conninfo, endpoint, spot, first, second).await {
+        Err(Attempted::OtherWay(cause)) => match second {
+            Some(second) => {
+                let made = attempt(conninfo, endpoint, spot, second, None).await;
+                made.map_err(|error| error.stopped().after(cause))
+            }
+            None => Err(Stopped::nowhere(cause)),
+        },
+        other => other.map_err(Attempted::stopped),
+    }
+}
+
+/// How an attempt in one way failed.
+enum Attempted {
+    /// The other way may do, if there is one.
+    OtherWay(Cause),
+    /// It will not.
+    Stopped(Stopped),
+}
+
+impl Attempted {
+    fn stopped(self) -> Stopped {
+        match self {
+            Self::OtherWay(cause) => Stopped::nowhere(cause),
+            Self::Stopped(stopped) => stopped,
+        }
+    }
+}
+
+/// Connects in one way. Where a server has no TLS and another way is left that needs none, the connection goes on so.
+async fn attempt(
+    conninfo: &ConnInfo,
+    endpoint: &Endpoint,
+    spot: &Spot,
+    way: Way,
+    other: Option<Way>,
+) -> Result<Made, Attempted> {
+    let transport =
+        open(conninfo, spot).await.map_err(|error| Attempted::Stopped(Stopped::address(Cause::Socket(error))))?;
+    let mut config = conninfo.config(endpoint);
+    let transport = match (way, transport) {
+        (Way::Tls, Transport::Tcp(stream)) => match ask_for_tls(stream).await.map_err(final_tls)? {
+            (stream, true) => secure(conninfo, endpoint, stream).await.map_err(Attempted::OtherWay)?,
+            (stream, false) if other == Some(Way::Plain) => Transport::Tcp(stream),
+            (_, false) => {
+                let text = "the server has no TLS, which is asked for".to_owned();
+                return Err(Attempted::Stopped(Stopped::nowhere(Cause::Tls(text))));
+            }
+        },
+        (_, transport) => transport,
+    };
+    // The line is as it should be by now: the client is to take its word for it.
+    match &transport {
+        Transport::Tcp(_) | Transport::Unix(_) => config.ssl_mode(EngineMode::Disable),
+    };
+    config.ssl_negotiation(SslNegotiation::Direct);
+    let (wire, admitted) = Wire::begin(transport);
+    config.connect_raw(wire, AsItIs).await.map_err(|error| match error.code() {
+        Some(&SqlState::CANNOT_CONNECT_NOW) => Attempted::Stopped(Stopped::host(Cause::Engine(error))),
+        Some(_) if !admitted.is_so() => Attempted::OtherWay(Cause::Engine(error)),
+        _ => Attempted::Stopped(Stopped::nowhere(Cause::Engine(error))),
+    })
+}
+
+fn final_tls(error: io::Error) -> Attempted {
+    Attempted::Stopped(Stopped::nowhere(Cause::Socket(error)))
+}
+
+/// Asks the server for TLS: gives whether it agrees.
+async fn ask_for_tls(mut stream: TcpStream) -> io::Result<(TcpStream, bool)> {
+    /// The length of the message, and a number in place of a protocol's version.
+    const REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
+    stream.write_all(&REQUEST).await?;
+    let mut answer = [0];
+    stream.read_exact(&mut answer).await?;
+    match &answer {
+        b"S" => Ok((stream, true)),
+        b"N" => Ok((stream, false)),
+        // What else it says is not worth reading: nobody knows yet who that is.
+        b"E" => Err(io::Error::other("the server answers with an error when it is asked for TLS")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "what answers there is no PostgreSQL server")),
+    }
+}
+
+/// Begins TLS on a connection whose server has agreed to it.
+async fn secure(_conninfo: &ConnInfo, _endpoint: &Endpoint, _stream: TcpStream) -> Result<Transport, Cause> {
+    Err(Cause::Tls("TLS is not supported yet".to_owned()))
+}
+
+/// Opens a socket.
+async fn open(conninfo: &ConnInfo, spot: &Spot) -> io::Result<Transport> {
+    match spot {
+        Spot::Unix(path) => Ok(Transport::Unix(UnixStream::connect(path).await?)),
+        Spot::Tcp(address) => {
+            let socket = match address.ip() {
+                IpAddr::V4(_) => TcpSocket::new_v4()?,
+                IpAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            configure(&socket, conninfo)?;
+            Ok(Transport::Tcp(socket.connect(*address).await?))
+        }
+    }
+}
+
+/// Sets how long a dead line goes unnoticed, before the connection is made: that counts, too.
+fn configure(socket: &TcpSocket, conninfo: &ConnInfo) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    let keepalives = &conninfo.keepalives;
+    if keepalives.enabled {
+        sockopt::set_socket_keepalive(socket, true)?;
+        keepalives.idle.map_or(Ok(()), |time| sockopt::set_tcp_keepidle(socket, time))?;
+        keepalives.interval.map_or(Ok(()), |time| sockopt::set_tcp_keepintvl(socket, time))?;
+        keepalives.count.map_or(Ok(()), |count| sockopt::set_tcp_keepcnt(socket, count))?;
+        // libpq looks at this one only where it sends keepalives, too.
+        if let Some(time) = conninfo.tcp_user_timeout {
+            sockopt::set_tcp_user_timeout(socket, u32::try_from(time.as_millis()).unwrap_or(u32::MAX))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the connection on the line and judges the server: gives the client if it will do.
+fn judged(
+    line: &mut Line,
+    engine: tokio_postgres::Client,
+    connection: Connection<Wire, Wire>,
+    wanted: TargetSession,
+) -> Result<tokio_postgres::Client, Trouble> {
+    // Since 14, the server says both on its own.
+    let said = |name| connection.parameter(name).map(|value| value == "on");
+    let (standby, read_only) = (said("in_hot_standby"), said("default_transaction_read_only"));
+    line.carry(connection);
+    let verdict = match wanted {
+        TargetSession::Any => Ok(()),
+        TargetSession::ReadWrite | TargetSession::ReadOnly => {
+            let is_read_only = match (standby, read_only) {
+                (Some(standby), Some(read_only)) => standby || read_only,
+                _ => ask(line, &engine, "SHOW transaction_read_only", "on")?,
+            };
+            match (wanted, is_read_only) {
+                (TargetSession::ReadWrite, true) => Err("the session is read-only"),
+                (TargetSession::ReadOnly, false) => Err("the session is not read-only"),
+                _ => Ok(()),
+            }
+        }
+        TargetSession::Primary | TargetSession::Standby | TargetSession::PreferStandby => {
+            let is_standby = match standby {
+                Some(standby) => standby,
+                None => ask(line, &engine, "SELECT pg_catalog.pg_is_in_recovery()", "t")?,
+            };
+            match (wanted, is_standby) {
+                (TargetSession::Primary, true) => Err("the server is a standby"),
+                (TargetSession::Standby | TargetSession::PreferStandby, false) => Err("the server is not a standby"),
+                _ => Ok(()),
+            }
+        }
+    };
+    match verdict {
+        Ok(()) => Ok(engine),
+        Err(text) => {
+            drop(engine);
+            line.end();
+            Err(Trouble::WrongKind(text))
+        }
+    }
+}
+
+/// Asks something that is true if the answer is this.
+fn ask(line: &mut Line, engine: &tokio_postgres::Client, sql: &str, truth: &str) -> Result<bool, Trouble> {
+    let answer = line.wait(engine.simple_query(sql))?;
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
+        _ => None,
+    });
+    Ok(row == Some(truth))
+}
+
+/// Brings things into random order. `pick` gives a number below the one that it is given.
+fn shuffle<T>(things: &mut [T], mut pick: impl FnMut(usize) -> usize) {
+    for count in (2..=things.len()).rev() {
+        things.swap(count - 1, pick(count));
+    }
+}
+
+/// A number below `limit`, which is not zero, that nobody can foresee.
+fn random(limit: usize) -> usize {
+    let number = RandomState::new().build_hasher().finish();
+    usize::try_from(number % (limit.max(1) as u64)).unwrap_or(0)
+}
