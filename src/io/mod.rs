@@ -35,5 +35,5 @@ pub use interrupt::{Signals, interrupt_on_signals};
 pub use lock::{Lock, LockKind};
 pub use output::{real_directory_of, write_document};
 pub use posix::is_posixly_correct;
-pub use sql::{Load, Patience, Rate, SqlSource};
+pub use sql::{Load, Patience, Rate, SqlSource, ask};
 pub use target_store::DirectoryStore;

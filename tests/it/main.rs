@@ -19,6 +19,7 @@ mod faults;
 mod fetching;
 mod fuzz_seeds;
 mod golden;
+mod libpq;
 mod lost_source;
 mod offline;
 mod oracle;

@@ -123,6 +123,12 @@ impl fmt::Debug for Environment {
     }
 }
 
+/// The name of the operating system's user of this number, as `/etc/passwd` has it.
+#[must_use]
+pub fn user_name(uid: u32) -> Option<String> {
+    passwd_entry(&fs::read("/etc/passwd").ok()?, uid).map(|(name, _)| name)
+}
+
 /// Name and home directory of a user in a file like `/etc/passwd`.
 fn passwd_entry(passwd: &[u8], uid: u32) -> Option<(String, PathBuf)> {
     passwd.split(|byte| *byte == b'\n').find_map(|line| {

@@ -4,6 +4,8 @@
 //! into any value or even into a keyword. Errors give the keyword and the position instead.
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 /// Where a setting came from, for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub enum Setting {
     Option(&'static str),
     /// The environment variable supplied the value.
     Variable(&'static str),
+    /// The service that was named has the keyword.
+    Service(&'static str),
 }
 
 impl fmt::Display for Setting {
@@ -19,6 +23,7 @@ impl fmt::Display for Setting {
         match self {
             Self::Option(keyword) => write!(f, "connection option \"{keyword}\""),
             Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Service(keyword) => write!(f, "option \"{keyword}\" of the service"),
         }
     }
 }
@@ -59,14 +64,16 @@ pub enum ConnInfoError {
         /// Position of the keyword.
         at: usize,
     },
-    /// libpq knows the keyword, this program does not act on it yet.
-    #[error("{setting} is not supported yet")]
+    /// libpq knows the keyword, this program cannot act on it.
+    #[error("{setting} is not supported: {reason}")]
     NotSupported {
         /// The setting in question.
         setting: Setting,
+        /// What is missing.
+        reason: &'static str,
     },
-    /// libpq knows the value, this program does not act on it yet.
-    #[error("{setting} has the value \"{value}\", which is not supported yet: {reason}")]
+    /// libpq knows the value, this program cannot act on it.
+    #[error("{setting} has the value \"{value}\", which is not supported: {reason}")]
     ValueNotSupported {
         /// The setting in question.
         setting: Setting,
@@ -93,6 +100,30 @@ pub enum ConnInfoError {
         /// How many servers there are: as many as addresses, or hosts where there are none.
         servers: usize,
     },
+    /// The service that was named is in none of the files.
+    #[error("the service is not defined in {}", list(files))]
+    NoService {
+        /// The files that were looked for, in order.
+        files: Vec<PathBuf>,
+    },
+    /// A service file cannot be read.
+    #[error("the service file {} cannot be read: {kind}", path.display())]
+    ServiceFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        kind: ErrorKind,
+    },
+    /// A line of a service file is wrong.
+    #[error("line {line} of the service file {}: {problem}", path.display())]
+    ServiceLine {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// The rule that it breaks.
+        problem: &'static str,
+    },
     /// A variable cannot be read as text.
     #[error("environment variable {name} is not valid UTF-8 or contains a NUL byte")]
     VariableNotText {
@@ -113,4 +144,8 @@ pub enum ConnInfoError {
         /// Effective user ID of this process.
         uid: u32,
     },
+}
+
+fn list(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
 }

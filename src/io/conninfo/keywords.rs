@@ -5,11 +5,15 @@
 pub enum Handling {
     /// Acted on as libpq would (perhaps not for every value).
     Understood,
+    /// Acted on here and never handed on: what it has led to is.
+    Consumed,
     /// Accepted without effect here, because it only matters to things this program never does:
-    /// Kerberos, TLS compression, an encoding other than UTF-8. Handed on to the standby.
+    /// Kerberos, OAuth, TLS compression, an encoding other than UTF-8. Handed on to the standby.
     Ignored,
     /// Accepted and ignored by libpq 13, refused by later ones, so never handed on.
     Obsolete,
+    /// Refused, for this reason.
+    Refused(&'static str),
     /// Not supported yet. Empty and the values listed here mean the same as leaving it out, so they
     /// are accepted (and dropped); anything else is an error.
     NotYet {
@@ -54,23 +58,21 @@ const fn row(name: &'static str, variable: &'static str, handling: Handling) -> 
     Keyword { name, variable, handling, neutral: &[] }
 }
 
-/// A keyword without support whose listed values are as good as its absence.
-const fn later(neutral: &'static [&'static str]) -> Handling {
-    Handling::NotYet { neutral, tls: false }
-}
-
-/// As [`later`], for a keyword that has no effect without TLS.
+/// A keyword without support that has no effect without TLS, and whose listed values are as good as its absence.
 const fn later_tls(neutral: &'static [&'static str]) -> Handling {
     Handling::NotYet { neutral, tls: true }
 }
 
-use Handling::{Ignored, Obsolete, Understood};
+use Handling::{Consumed, Ignored, Obsolete, Refused, Understood};
 
-/// Every keyword of libpq 13 to 18, in the order of libpq 18 (`PQconninfoOptions`), with the two
+const KEYS: Handling = Refused("SCRAM takes a password here, not keys made of one");
+
+/// Every keyword of libpq 13 to 19, in the order of libpq 19 (`PQconninfoOptions`), with the two
 /// that libpq 13 still accepted where that version had them.
 pub const KEYWORDS: &[Keyword] = &[
     row("authtype", "", Obsolete),
-    row("service", "PGSERVICE", later(&[])),
+    row("service", "PGSERVICE", Consumed),
+    row("servicefile", "PGSERVICEFILE", Consumed),
     row("user", "PGUSER", Understood),
     row("password", "PGPASSWORD", Understood),
     row("passfile", "PGPASSFILE", Understood),
@@ -101,25 +103,26 @@ pub const KEYWORDS: &[Keyword] = &[
     row("sslcrl", "PGSSLCRL", later_tls(&[])),
     row("sslcrldir", "PGSSLCRLDIR", later_tls(&[])),
     row("sslsni", "PGSSLSNI", later_tls(&["0", "1"])),
-    row("requirepeer", "PGREQUIREPEER", later(&[])),
-    row("require_auth", "PGREQUIREAUTH", later(&[])),
-    row("min_protocol_version", "PGMINPROTOCOLVERSION", later(&["3.0"])),
-    row("max_protocol_version", "PGMAXPROTOCOLVERSION", later(&["3.0", "3.2", "latest"])),
+    row("requirepeer", "PGREQUIREPEER", Understood),
+    row("require_auth", "PGREQUIREAUTH", Understood),
+    row("min_protocol_version", "PGMINPROTOCOLVERSION", Understood).neutral(&["3.0"]),
+    row("max_protocol_version", "PGMAXPROTOCOLVERSION", Understood).neutral(&["3.0", "3.2", "latest"]),
     row("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", later_tls(&["TLSv1.2"])),
     row("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", later_tls(&[])),
     row("gssencmode", "PGGSSENCMODE", Understood),
     row("krbsrvname", "PGKRBSRVNAME", Ignored),
     row("gsslib", "PGGSSLIB", Ignored),
-    row("gssdelegation", "PGGSSDELEGATION", later(&["0"])),
-    row("replication", "", later(&["false", "off", "no", "0"])),
+    row("gssdelegation", "PGGSSDELEGATION", Ignored).neutral(&["0"]),
+    row("replication", "", Consumed),
     row("target_session_attrs", "PGTARGETSESSIONATTRS", Understood),
     row("load_balance_hosts", "PGLOADBALANCEHOSTS", Understood).neutral(&["disable"]),
-    row("scram_client_key", "", later(&[])),
-    row("scram_server_key", "", later(&[])),
-    row("oauth_issuer", "", later(&[])),
-    row("oauth_client_id", "", later(&[])),
-    row("oauth_client_secret", "", later(&[])),
-    row("oauth_scope", "", later(&[])),
+    row("scram_client_key", "", KEYS),
+    row("scram_server_key", "", KEYS),
+    row("oauth_issuer", "", Ignored),
+    row("oauth_client_id", "", Ignored),
+    row("oauth_client_secret", "", Ignored),
+    row("oauth_scope", "", Ignored),
+    row("oauth_ca_file", "PGOAUTHCAFILE", Ignored),
     row("sslkeylogfile", "", later_tls(&[])),
 ];
 
@@ -141,6 +144,6 @@ mod tests {
             assert!(twins.count() <= 1, "{}", keyword.name);
         }
         assert_eq!(find("User"), None);
-        assert_eq!(KEYWORDS.len(), 52);
+        assert_eq!(KEYWORDS.len(), 54);
     }
 }

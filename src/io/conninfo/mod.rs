@@ -1,11 +1,11 @@
-//! libpq's conventions for naming a server: connection strings, URIs, `PG*` variables, defaults and
+//! libpq's conventions for naming a server: connection strings, URIs, services, `PG*` variables, defaults and
 //! the password file.
 //!
 //! The `postgres` crate has a parser of its own whose rules differ (units, keywords, no environment,
 //! no password file), so its configuration is built by setters only. Every keyword of libpq has a
 //! row in [`KEYWORDS`]; what nothing here acts on is refused by name rather than passed over.
 //!
-//! Not read: service files and `~/.postgresql`. `PGDATESTYLE`, `PGTZ` and `PGGEQO` are passed over,
+//! Not read: `~/.postgresql`. `PGDATESTYLE`, `PGTZ` and `PGGEQO` are passed over,
 //! they do not change what a connection is. The standby that reads `primary_conninfo` uses libpq.
 
 mod environment;
@@ -14,7 +14,9 @@ mod hosts;
 mod keyvalue;
 mod keywords;
 mod passfile;
+mod required_auth;
 mod secret;
+mod service;
 mod settings;
 mod uri;
 mod values;
@@ -27,11 +29,12 @@ use std::time::Duration;
 
 use postgres::config::ChannelBinding;
 
-pub use environment::Environment;
+pub use environment::{Environment, user_name};
 pub use error::{ConnInfoError, Setting};
 pub use hosts::{Endpoint, Host};
 pub use keywords::{Handling, KEYWORDS, Keyword};
 pub use passfile::PassfileWarning;
+pub use required_auth::{AuthMethod, RequiredAuth};
 pub use secret::Secret;
 pub use values::{Keepalives, SslMode, TargetSession};
 
@@ -73,20 +76,24 @@ pub struct ConnInfo {
     pub channel_binding: ChannelBinding,
     /// What the session must be able to do, or the server be.
     pub target_session: TargetSession,
+    /// How the client may prove who it is (`require_auth`); `None` is any way.
+    pub required_auth: Option<RequiredAuth>,
+    /// The operating system's user that must have the server's Unix socket open (`requirepeer`).
+    pub required_peer: Option<String>,
     /// Keywords set in the string or by variables, without secrets, in libpq's order.
     given: Vec<(&'static str, String)>,
 }
 
 impl ConnInfo {
     /// Reads a keyword/value string or a URI and completes it from the environment as libpq does:
-    /// string, then `PG*` variables, then built-in defaults, then the password file.
+    /// string, then the service, then `PG*` variables, then built-in defaults, then the password file.
     ///
     /// As in libpq an empty `host`, `port`, `user` or `dbname` means the default and hides the
     /// variable. Unlike libpq an empty number is the default as well, everywhere.
     ///
     /// # Errors
     ///
-    /// A string that cannot be parsed, or a setting that is wrong or not supported yet. A password
+    /// A string or a service that cannot be read, or a setting that is wrong or not supported. A password
     /// file that cannot be used is a `warning` only.
     pub fn resolve(text: &str, environment: &Environment) -> Result<Self, ConnInfoError> {
         if let Some(at) = text.find('\0') {
@@ -96,6 +103,7 @@ impl ConnInfo {
             Some(body) => uri::parse(text, body)?,
             None => keyvalue::parse(text)?,
         };
+        service::fill_from(&mut settings, environment)?;
         settings.fill_from(environment)?;
         settings.refuse_unsupported()?;
         let mut conninfo = Self::from_settings(&settings, environment)?;
@@ -110,6 +118,8 @@ impl ConnInfo {
 
     fn from_settings(settings: &Settings, environment: &Environment) -> Result<Self, ConnInfoError> {
         values::check_gss_mode(settings)?;
+        values::check_protocols(settings)?;
+        values::check_replication(settings)?;
         let text = |name| settings.non_empty(name).map(|given| given.text.to_owned());
         let user = text("user").map_or_else(|| environment.user(), Ok)?;
         // An application name that is given and empty hides the fallback, as in libpq.
@@ -130,6 +140,8 @@ impl ConnInfo {
             ssl_mode: values::ssl_mode(settings)?,
             channel_binding: values::channel_binding(settings)?,
             target_session: values::target_session(settings)?,
+            required_auth: required_auth::required_auth(settings)?,
+            required_peer: text("requirepeer"),
             given: worth_keeping(settings),
         })
     }
@@ -190,7 +202,8 @@ impl ConnInfo {
     /// Has what was set in the string or by variables, and host, port and user in any case, in
     /// libpq's order and with PostgreSQL's quoting; no password and no default of libpq. The
     /// database is there if `with_dbname` and only if it was set (PostgreSQL 17 and later can use
-    /// it for logical slots). Left out is what a standby sets by itself. File names stay as given.
+    /// it for logical slots). Left out is what a standby sets by itself. File names stay as given. What came from a
+    /// service is written out: the standby may not know the service.
     #[must_use]
     pub fn primary_conninfo(&self, with_dbname: bool) -> String {
         self.write(|name| name != "fallback_application_name" && (with_dbname || name != "dbname"), false)

@@ -61,6 +61,14 @@ impl Settings {
         Ok(())
     }
 
+    /// Adds a value that a service has for a keyword, unless there is one. Whether libpq knows the keyword.
+    pub(super) fn add(&mut self, name: &str, value: &str) -> bool {
+        let Some((index, keyword)) = keywords::find(name).and_then(with_keyword) else { return false };
+        let setting = Setting::Service(keyword.name);
+        self.values.entry(index).or_insert_with(|| Value { text: value.to_owned(), setting });
+        true
+    }
+
     fn unknown(&self, name: &str, at: usize) -> ConnInfoError {
         let plain =
             name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
@@ -99,10 +107,16 @@ impl Settings {
     pub(super) fn refuse_unsupported(&self) -> Result<(), ConnInfoError> {
         let no_tls = self.get("sslmode").is_some_and(|given| given.text == "disable");
         for (keyword, value) in self.iter() {
-            let Handling::NotYet { neutral, tls } = keyword.handling else { continue };
-            let idle = tls && no_tls && matches!(value.setting, Setting::Variable(_));
-            if !idle && !value.text.is_empty() && !neutral.contains(&value.text) {
-                return Err(ConnInfoError::NotSupported { setting: value.setting });
+            let refusal = match keyword.handling {
+                Handling::NotYet { neutral, tls } => {
+                    let idle = tls && no_tls && matches!(value.setting, Setting::Variable(_));
+                    (!idle && !value.text.is_empty() && !neutral.contains(&value.text)).then_some("not yet")
+                }
+                Handling::Refused(reason) => Some(reason),
+                _ => None,
+            };
+            if let Some(reason) = refusal {
+                return Err(ConnInfoError::NotSupported { setting: value.setting, reason });
             }
         }
         Ok(())

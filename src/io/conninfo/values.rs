@@ -72,6 +72,13 @@ const SSL_MODES: &[Word<SslMode>] = &[
 
 const GSS_MODES: &[Word<()>] = &[("disable", Ok(())), ("prefer", Ok(())), ("require", Err(NO_KERBEROS))];
 
+const PROTOCOLS: &str = "3.0, 3.2 or latest";
+/// The protocol that is spoken, and the one after it, which servers know since 18.
+const MINIMUM_PROTOCOLS: &[Word<u8>] = &[("3.0", Ok(0)), ("3.2", Err(ONLY_3_0)), ("latest", Err(ONLY_3_0))];
+const MAXIMUM_PROTOCOLS: &[Word<u8>] = &[("3.0", Ok(0)), ("3.2", Ok(2)), ("latest", Ok(2))];
+const ONLY_3_0: &str = "protocol 3.0 is spoken here";
+const NO_REPLICATION: &str = "a connection for replication answers no queries";
+
 const CHANNEL_BINDINGS: &[Word<ChannelBinding>] =
     &[("disable", Ok(ChannelBinding::Disable)), ("prefer", Ok(ChannelBinding::Prefer)), ("require", Err(TLS))];
 
@@ -95,6 +102,23 @@ pub(super) fn ssl_mode(settings: &Settings) -> Result<SslMode, ConnInfoError> {
 /// `gssencmode`, of which nothing remains once it is checked: Kerberos is never attempted.
 pub(super) fn check_gss_mode(settings: &Settings) -> Result<(), ConnInfoError> {
     word(settings.get("gssencmode"), GSS_MODES, "disable, prefer or require").map(|_| ())
+}
+
+/// `min_protocol_version` and `max_protocol_version`, of which nothing remains once they are checked.
+pub(super) fn check_protocols(settings: &Settings) -> Result<(), ConnInfoError> {
+    word(settings.non_empty("min_protocol_version"), MINIMUM_PROTOCOLS, PROTOCOLS)?;
+    word(settings.non_empty("max_protocol_version"), MAXIMUM_PROTOCOLS, PROTOCOLS).map(|_| ())
+}
+
+/// `replication`: whatever asks for it is refused. A server takes any beginning of a word that says no.
+pub(super) fn check_replication(settings: &Settings) -> Result<(), ConnInfoError> {
+    let Some(given) = settings.non_empty("replication") else { return Ok(()) };
+    let text = given.text.to_ascii_lowercase();
+    let says_no = "false".starts_with(&text) || "no".starts_with(&text) || matches!(text.as_str(), "of" | "off" | "0");
+    if says_no {
+        return Ok(());
+    }
+    Err(ConnInfoError::NotSupported { setting: given.setting, reason: NO_REPLICATION })
 }
 
 /// `channel_binding`.

@@ -18,7 +18,7 @@ use tokio_postgres::{Connection, error::SqlState};
 
 use super::client::{Line, Trouble};
 use super::wire::{AsItIs, Transport, Wire};
-use crate::io::conninfo::{ConnInfo, Endpoint, Host, SslMode, TargetSession};
+use crate::io::conninfo::{ConnInfo, Endpoint, Host, SslMode, TargetSession, user_name};
 
 /// A connection that was made, and where it leads to.
 pub(super) struct Connected {
@@ -314,6 +314,7 @@ async fn attempt(
 ) -> Result<Made, Attempted> {
     let transport =
         open(conninfo, spot).await.map_err(|error| Attempted::Stopped(Stopped::address(Cause::Socket(error))))?;
+    check_peer(&transport, conninfo).map_err(|error| Attempted::Stopped(Stopped::nowhere(Cause::Socket(error))))?;
     let mut config = conninfo.config(endpoint);
     let transport = match (way, transport) {
         (Way::Tls, Transport::Tcp(stream)) => match ask_for_tls(stream).await.map_err(final_tls)? {
@@ -331,7 +332,7 @@ async fn attempt(
         Transport::Tcp(_) | Transport::Unix(_) => config.ssl_mode(EngineMode::Disable),
     };
     config.ssl_negotiation(SslNegotiation::Direct);
-    let (wire, admitted) = Wire::begin(transport);
+    let (wire, admitted) = Wire::begin(transport, conninfo.required_auth);
     config.connect_raw(wire, AsItIs).await.map_err(|error| match error.code() {
         Some(&SqlState::CANNOT_CONNECT_NOW) => Attempted::Stopped(Stopped::host(Cause::Engine(error))),
         Some(_) if !admitted.is_so() => Attempted::OtherWay(Cause::Engine(error)),
@@ -377,6 +378,17 @@ async fn open(conninfo: &ConnInfo, spot: &Spot) -> io::Result<Transport> {
             Ok(Transport::Tcp(socket.connect(*address).await?))
         }
     }
+}
+
+/// Checks who has the other end of a Unix socket open, if anybody in particular should.
+fn check_peer(transport: &Transport, conninfo: &ConnInfo) -> io::Result<()> {
+    let (Transport::Unix(stream), Some(wanted)) = (transport, &conninfo.required_peer) else { return Ok(()) };
+    let uid = sockopt::socket_peercred(stream)?.uid.as_raw();
+    if user_name(uid).as_ref() == Some(wanted) {
+        return Ok(());
+    }
+    let text = format!("the server runs as the user with number {uid}, which is not the one that requirepeer names");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
 /// Sets how long a dead line goes unnoticed, before the connection is made: that counts, too.

@@ -88,6 +88,18 @@ pub struct SqlSource {
     over: Interrupt,
 }
 
+/// Connects as every session does, and asks a question whose answer is one text, or null. Nothing is checked of the
+/// server: this is for those who want to know where a connection leads.
+///
+/// # Errors
+/// When no connection comes about, or the question fails.
+pub fn ask(conninfo: &ConnInfo, patience: &Patience, question: &str) -> Result<Option<String>> {
+    let limits = Limits { silence: patience.silence(), interrupt: patience.interrupt.clone(), over: Interrupt::new() };
+    let mut client = session::connect(conninfo, limits)?;
+    let answer = client.query_one(question, &[]).and_then(|row| trouble::column(&row, 0));
+    answer.map_err(|error| trouble::query_failed("cannot ask", error))
+}
+
 /// Files of configuration that are read together.
 const CONFIGURATION: [&str; 4] = ["postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"];
 

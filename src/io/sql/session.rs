@@ -95,7 +95,7 @@ pub(super) const STARTED: &str = "SELECT (extract(epoch FROM pg_postmaster_start
 impl Session {
     /// Connects, sets the session up, and checks that the server and the role will do for its purpose.
     pub(super) fn open(conninfo: &ConnInfo, limits: Limits, purpose: Purpose) -> Result<Self> {
-        let mut client = Client::connect(conninfo, limits).map_err(|error| not_connected(conninfo, &error))?;
+        let mut client = connect(conninfo, limits)?;
         let begin = Instant::now();
         let functions: &[Parameter<'_>] = &[(&FUNCTIONS.as_slice(), Type::TEXT_ARRAY)];
         let questions = [(FACTS, &[][..]), (PRIVILEGES, functions), (CONTROL_FILE, &[]), (POSITION, &[])];
@@ -177,6 +177,11 @@ fn position_of(answer: std::result::Result<Row, Trouble>) -> Result<Option<Posit
 /// As many answers as there were questions.
 pub(super) fn exactly<const N: usize, T>(answers: Vec<T>) -> Result<[T; N]> {
     answers.try_into().map_err(|_| Error::failure("the source server does not answer all that was asked"))
+}
+
+/// Connects, and says what can be done where that fails.
+pub(super) fn connect(conninfo: &ConnInfo, limits: Limits) -> Result<Client> {
+    Client::connect(conninfo, limits).map_err(|error| not_connected(conninfo, &error))
 }
 
 /// The error of a connection that did not come about.

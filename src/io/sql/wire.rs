@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
+use crate::io::conninfo::{AuthMethod, RequiredAuth};
+
 /// The longest request for authentication, in bytes; libpq takes no longer one either.
 const LONGEST_REQUEST: u32 = 2_000;
 /// The longest message before the server has let the client in, in bytes; as in libpq.
@@ -32,10 +34,11 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// A line that is just made, TLS included if there is to be any, and that whether the server has let the client in.
-    pub(super) fn begin(transport: Transport) -> (Self, Admitted) {
+    /// A line that is just made, TLS included if there is to be any; and whether the server has let the client in, as
+    /// soon as it has. The client takes part in no other authentication than is `allowed`.
+    pub(super) fn begin(transport: Transport, allowed: Option<RequiredAuth>) -> (Self, Admitted) {
         let admitted = Admitted::default();
-        let guard = Guard { admitted: admitted.clone(), ..Guard::default() };
+        let guard = Guard { allowed, admitted: admitted.clone(), ..Guard::default() };
         (Self { transport, guard: Some(guard) }, admitted)
     }
 }
@@ -119,12 +122,18 @@ impl Admitted {
 pub(super) enum Refusal {
     /// No server of PostgreSQL says that.
     Foreign,
+    /// It asks for what `require_auth` does not allow.
+    Method(&'static str),
+    /// It does not ask, or not to the end, and `require_auth` wants it to.
+    NotAsked,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Foreign => f.write_str("what answers there is no PostgreSQL server"),
+            Self::Method(method) => write!(f, "the server asks for {method}, which require_auth does not allow"),
+            Self::NotAsked => f.write_str("the server does not ask who the client is, which require_auth wants"),
         }
     }
 }
@@ -138,6 +147,10 @@ struct Guard {
     header: Vec<u8>,
     /// How much of a message is still to come, and is of no interest.
     rest: usize,
+    /// What the client may take part in; none is everything.
+    allowed: Option<RequiredAuth>,
+    /// Whether the server has asked for something to its end.
+    has_asked: bool,
     admitted: Admitted,
 }
 
@@ -182,9 +195,119 @@ impl Guard {
 
     /// Judges a request for authentication: gives whether it is the one that lets the client in.
     fn request(&mut self, code: u32) -> Result<bool, Refusal> {
-        if code == 0 {
-            self.admitted.0.store(true, Ordering::Relaxed);
+        let (method, name) = match code {
+            LET_IN => {
+                if self.allowed.is_some_and(|allowed| allowed.must_ask) && !self.has_asked {
+                    return Err(Refusal::NotAsked);
+                }
+                self.admitted.0.store(true, Ordering::Relaxed);
+                return Ok(true);
+            }
+            PASSWORD => (AuthMethod::Password, "the password in clear text"),
+            MD5 => (AuthMethod::Md5, "an MD5 hash of the password"),
+            SASL | SASL_CONTINUE | SASL_FINAL => (AuthMethod::Scram, "SASL"),
+            // The client knows none of these.
+            _ => (AuthMethod::Other, "another method"),
+        };
+        if self.allowed.is_some_and(|allowed| !allowed.allows(method)) {
+            return Err(Refusal::Method(name));
         }
-        Ok(code == 0)
+        self.has_asked |= matches!(code, PASSWORD | MD5 | SASL_FINAL);
+        Ok(false)
+    }
+}
+
+/// Requests for authentication.
+const LET_IN: u32 = 0;
+const PASSWORD: u32 = 3;
+const MD5: u32 = 5;
+const SASL: u32 = 10;
+const SASL_CONTINUE: u32 = 11;
+const SASL_FINAL: u32 = 12;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::io::conninfo::{ConnInfo, Environment};
+
+    fn request(code: u32, more: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(8 + more.len()).unwrap();
+        [b"R".as_slice(), &length.to_be_bytes(), &code.to_be_bytes(), more].concat()
+    }
+
+    /// What the guard says to bytes that come in pieces of this size, and how many it took.
+    fn seen(allowed: &str, bytes: &[u8], size: usize) -> Result<bool, Refusal> {
+        let text = format!("require_auth='{allowed}'");
+        let environment = Environment::fixed::<&str, &str>([], Some("u"), Path::new("/s"));
+        let allowed = ConnInfo::resolve(&text, &environment).unwrap().required_auth;
+        let mut guard = Guard { allowed, ..Guard::default() };
+        for piece in bytes.chunks(size) {
+            if guard.see(piece)? {
+                assert!(guard.admitted.is_so());
+                return Ok(true);
+            }
+            assert!(!guard.admitted.is_so());
+        }
+        Ok(false)
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_shown_to_the_client() {
+        let let_in = request(LET_IN, b"");
+        let scram = [
+            request(SASL, b"SCRAM-SHA-256\0\0"),
+            request(SASL_CONTINUE, b"r=x,s=y,i=1"),
+            request(SASL_FINAL, b"v=z"),
+            let_in.clone(),
+        ]
+        .concat();
+        let half = [request(SASL, b"SCRAM-SHA-256\0\0"), let_in.clone()].concat();
+        let md5 = [request(MD5, b"salt"), let_in.clone()].concat();
+        let password = [request(PASSWORD, b""), let_in.clone()].concat();
+        let notice = [b"N\0\0\0\x06ab".as_slice(), &let_in, b"S\xFF\xFF\xFF\xFF"].concat();
+        let gss = request(7, b"");
+        let asks = |name| Err(Refusal::Method(name));
+        let table: &[(&str, &[u8], Result<bool, Refusal>)] = &[
+            ("", &let_in, Ok(true)),
+            ("", &scram, Ok(true)),
+            ("", &notice, Ok(true)),
+            ("", &gss, Ok(false)),
+            ("none", &let_in, Ok(true)),
+            ("!none", &let_in, Err(Refusal::NotAsked)),
+            ("md5", &let_in, Err(Refusal::NotAsked)),
+            ("md5", &md5, Ok(true)),
+            ("password", &md5, asks("an MD5 hash of the password")),
+            ("!md5", &md5, asks("an MD5 hash of the password")),
+            ("!md5", &password, Ok(true)),
+            ("scram-sha-256", &scram, Ok(true)),
+            ("scram-sha-256", &password, asks("the password in clear text")),
+            ("scram-sha-256", &half, Err(Refusal::NotAsked)),
+            ("none", &scram, asks("SASL")),
+            ("md5,none", &scram, asks("SASL")),
+        ];
+        for (allowed, bytes, expected) in table {
+            for size in [1, 4, 5, 9, bytes.len()] {
+                assert_eq!(seen(allowed, bytes, size), *expected, "{allowed} {size} {bytes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_server_is_known_at_once() {
+        let foreign: [&[u8]; 6] = [
+            b"HTTP/1.1 400 Bad Request",
+            b"S",
+            &[b'R', 0, 0, 0, 7],
+            &[b'R', 0, 0, 8, 0],
+            &[b'E', 0, 0, 0, 3],
+            &[b'E', 0x7F, 0xFF, 0xFF, 0xFF],
+        ];
+        for bytes in foreign {
+            assert_eq!(seen("", bytes, 1), Err(Refusal::Foreign), "{bytes:?}");
+        }
+        assert_eq!(seen("", b"E\0\0\0\x05x", 2), Ok(false));
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -54,6 +55,8 @@ pub(crate) struct Cluster {
     installation: Installation,
     base: TempDir,
     port: u16,
+    /// The addresses that it listens on besides its socket, parted by commas.
+    addresses: String,
 }
 
 impl Cluster {
@@ -83,8 +86,22 @@ impl Cluster {
         Self {
             base: scratch::directory(&format!("pg{}", installation.major())),
             port: NEXT_PORT.fetch_add(1, Ordering::Relaxed),
+            addresses: String::new(),
             installation,
         }
+    }
+
+    /// The same cluster, whose server will listen on these addresses, too, at a port that is free there now.
+    pub(crate) fn listening_on(mut self, addresses: &[&str]) -> Self {
+        let first = addresses.first().expect("an address");
+        self.port = TcpListener::bind((*first, 0)).and_then(|free| free.local_addr()).expect("a free port").port();
+        self.addresses = addresses.join(",");
+        self
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// The programs that this cluster is used with.
@@ -140,7 +157,8 @@ impl Cluster {
 
     /// Tries to start the server; whether it runs afterwards is for the caller to judge.
     pub(crate) fn try_start(&self) -> Outcome {
-        let options = format!("-p {} -k '{}' -c listen_addresses=''", self.port, scratch::sockets().display());
+        let (sockets, addresses) = (scratch::sockets(), &self.addresses);
+        let options = format!("-p {} -k '{}' -c listen_addresses='{addresses}'", self.port, sockets.display());
         Outcome::of(self.pg_ctl().arg("-l").arg(self.log_path()).arg("-o").arg(options).arg("start"))
     }
 
