@@ -51,6 +51,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// A server at this host and port, without a password.
+    #[must_use]
+    pub fn new(host: Host, port: u16) -> Self {
+        Self { host: Some(host), hostaddr: None, port, password: None }
+    }
+
     /// The server's name as people know it: its host, else its address.
     #[must_use]
     pub fn name(&self) -> String {

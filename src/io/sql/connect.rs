@@ -38,16 +38,6 @@ pub(super) struct Failure {
     pub(super) is_final: bool,
 }
 
-impl Failure {
-    /// What the server says, or the client of it.
-    pub(super) fn engine(&self) -> Option<&postgres::Error> {
-        match &self.cause {
-            Cause::Engine(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
 /// What keeps a connection from coming about.
 #[derive(Debug)]
 pub(super) enum Cause {
@@ -475,4 +465,58 @@ fn shuffle<T>(things: &mut [T], mut pick: impl FnMut(usize) -> usize) {
 fn random(limit: usize) -> usize {
     let number = RandomState::new().build_hasher().finish();
     usize::try_from(number % (limit.max(1) as u64)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shuffle_keeps_everything() {
+        let mut things: Vec<usize> = (0..8).collect();
+        shuffle(&mut things, |_| 0);
+        assert_eq!(things, [1, 2, 3, 4, 5, 6, 7, 0]);
+        shuffle(&mut things, |limit| limit - 1);
+        assert_eq!(things, [1, 2, 3, 4, 5, 6, 7, 0]);
+        shuffle(&mut things, random);
+        things.sort_unstable();
+        assert_eq!(things, (0..8).collect::<Vec<_>>());
+        assert!((1..100).all(|limit| random(limit) < limit));
+        // Nobody can foresee it: of this many numbers, not all are the same.
+        let first = random(1 << 30);
+        assert!((0..8).any(|_| random(1 << 30) != first));
+    }
+
+    #[test]
+    fn a_mode_asks_for_tls_as_libpq_does() {
+        let tcp = Spot::Tcp(([127, 0, 0, 1], 1).into());
+        let unix = Spot::Unix("/run".into());
+        let table = [
+            (SslMode::Disable, &[Way::Plain][..]),
+            (SslMode::Allow, &[Way::Plain, Way::Tls]),
+            (SslMode::Prefer, &[Way::Tls, Way::Plain]),
+            (SslMode::Require, &[Way::Tls]),
+            (SslMode::VerifyCa, &[Way::Tls]),
+            (SslMode::VerifyFull, &[Way::Tls]),
+        ];
+        for (mode, expected) in table {
+            assert_eq!(ways(mode, &tcp), expected, "{mode:?}");
+            assert_eq!(ways(mode, &unix), [Way::Plain], "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn sockets_have_libpqs_names() {
+        let bytes = |directory| socket_path(Path::new(directory), 7).into_os_string().into_encoded_bytes();
+        assert_eq!(bytes("/run/pg"), b"/run/pg/.s.PGSQL.7");
+        assert_eq!(bytes("@pg"), b"\0pg/.s.PGSQL.7");
+        let path = socket_path(Path::new("@pg"), 7);
+        let endpoint = Endpoint::new(Host::Socket("@pg".into()), 7);
+        assert_eq!(place(&endpoint, Some(&Spot::Unix(path))), "socket @pg/.s.PGSQL.7");
+        let endpoint = Endpoint::new(Host::Tcp("h".to_owned()), 7);
+        let spot = Spot::Tcp(([127, 0, 0, 1], 7).into());
+        assert_eq!(place(&endpoint, Some(&spot)), "h (127.0.0.1) port 7");
+        assert_eq!(place(&reached(&endpoint, &spot), None), "h port 7");
+        assert_eq!(reached(&endpoint, &spot).hostaddr, Some([127, 0, 0, 1].into()));
+    }
 }

@@ -26,6 +26,7 @@ mod patience;
 mod pieces;
 mod session;
 mod trouble;
+mod unreachable;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -95,7 +96,7 @@ pub struct SqlSource {
 /// When no connection comes about, or the question fails.
 pub fn ask(conninfo: &ConnInfo, patience: &Patience, question: &str) -> Result<Option<String>> {
     let limits = Limits { silence: patience.silence(), interrupt: patience.interrupt.clone(), over: Interrupt::new() };
-    let mut client = session::connect(conninfo, limits)?;
+    let mut client = unreachable::connect(conninfo, limits)?;
     let answer = client.query_one(question, &[]).and_then(|row| trouble::column(&row, 0));
     answer.map_err(|error| trouble::query_failed("cannot ask", error))
 }

@@ -3,18 +3,16 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use postgres::error::SqlState;
 use postgres::types::{PgLsn, Type};
 use postgres::{Row, Statement};
 
 use super::client::{Client, Limits, Parameter, Trouble};
-use super::connect::Failure;
 use super::fetch::READ_PIECES;
-use super::trouble::{Lost, column, describe, describe_engine, is_transient, query_failed};
+use super::trouble::{column, query_failed};
+use super::unreachable;
 use crate::cluster::{Position, TornPages, torn_pages};
 use crate::error::{Error, ErrorId, Result};
 use crate::format::{ControlFile, Major};
-use crate::interrupt::Interrupt;
 use crate::io::conninfo::ConnInfo;
 use crate::types::Lsn;
 
@@ -95,7 +93,7 @@ pub(super) const STARTED: &str = "SELECT (extract(epoch FROM pg_postmaster_start
 impl Session {
     /// Connects, sets the session up, and checks that the server and the role will do for its purpose.
     pub(super) fn open(conninfo: &ConnInfo, limits: Limits, purpose: Purpose) -> Result<Self> {
-        let mut client = connect(conninfo, limits)?;
+        let mut client = unreachable::connect(conninfo, limits)?;
         let begin = Instant::now();
         let functions: &[Parameter<'_>] = &[(&FUNCTIONS.as_slice(), Type::TEXT_ARRAY)];
         let questions = [(FACTS, &[][..]), (PRIVILEGES, functions), (CONTROL_FILE, &[]), (POSITION, &[])];
@@ -177,87 +175,6 @@ fn position_of(answer: std::result::Result<Row, Trouble>) -> Result<Option<Posit
 /// As many answers as there were questions.
 pub(super) fn exactly<const N: usize, T>(answers: Vec<T>) -> Result<[T; N]> {
     answers.try_into().map_err(|_| Error::failure("the source server does not answer all that was asked"))
-}
-
-/// Connects, and says what can be done where that fails.
-pub(super) fn connect(conninfo: &ConnInfo, limits: Limits) -> Result<Client> {
-    Client::connect(conninfo, limits).map_err(|error| not_connected(conninfo, &error))
-}
-
-/// The error of a connection that did not come about.
-fn not_connected(conninfo: &ConnInfo, trouble: &Trouble) -> Error {
-    if matches!(trouble, Trouble::Interrupted) {
-        return Interrupt::error();
-    }
-    let mut failure =
-        Error::of(ErrorId::SourceUnreachable, format!("cannot connect to the source server: {}", conninfo.redacted()));
-    for hint in connect_hints(conninfo, trouble) {
-        failure = failure.hint(hint);
-    }
-    let text = describe(trouble);
-    if !is_transient(trouble) {
-        return failure.because(text);
-    }
-    let there = causes(trouble).iter().any(|error| error.code().is_some());
-    failure.because(Lost { there, text })
-}
-
-/// What the servers say that were tried, or the client of them.
-fn causes(trouble: &Trouble) -> Vec<&postgres::Error> {
-    match trouble {
-        Trouble::Unreachable(tried) => tried.iter().filter_map(Failure::engine).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// What to do about a connection that failed.
-fn connect_hints(conninfo: &ConnInfo, trouble: &Trouble) -> Vec<String> {
-    let mut hints = Vec::new();
-    let others = usize::from(matches!(trouble, Trouble::Unreachable(tried) if tried.len() > causes(trouble).len()));
-    let errors = causes(trouble).into_iter().map(|error| (error.code(), is_without_password(error)));
-    for (state, no_password) in errors.chain(std::iter::repeat_n((None, false), others)) {
-        for hint in hints_for(conninfo, state, no_password) {
-            if !hints.contains(&hint) {
-                hints.push(hint);
-            }
-        }
-    }
-    hints
-}
-
-/// Without a password where one is wanted, the client gives up before the server does.
-fn is_without_password(error: &postgres::Error) -> bool {
-    error.code().is_none() && describe_engine(error).contains("password missing")
-}
-
-fn hints_for(conninfo: &ConnInfo, state: Option<&SqlState>, no_password: bool) -> Vec<String> {
-    let mut hints = Vec::new();
-    match state {
-        Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
-            hints.extend(
-                conninfo.password_file.as_ref().map(|file| format!("the password came from {}", file.display())),
-            );
-            hints.push(
-                "check user and password, that the role may log in, and the lines of the source's pg_hba.conf"
-                    .to_owned(),
-            );
-        }
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            hints.push("grant the role CONNECT on the database, or name another one with dbname=".to_owned());
-        }
-        Some(&SqlState::TOO_MANY_CONNECTIONS) => {
-            hints.push("free a connection, or raise max_connections or the limit of the role or database".to_owned());
-        }
-        Some(&SqlState::CANNOT_CONNECT_NOW) => hints.push("wait until the server is up, and try again".to_owned()),
-        Some(&SqlState::INVALID_CATALOG_NAME) => hints.push("any database will do: name one with dbname=".to_owned()),
-        None if no_password => {
-            hints.extend(conninfo.warning.as_ref().map(ToString::to_string));
-            hints.push("give a password in PGPASSWORD or in a line of the password file that fits".to_owned());
-        }
-        None => hints.push("check that the server runs, and host and port".to_owned()),
-        Some(_) => hints.push("see the source server's log".to_owned()),
-    }
-    hints
 }
 
 /// What must be known of a server.

@@ -10,6 +10,7 @@ use postgres::types::FromSql;
 
 use super::client::Trouble;
 use super::connect::{Cause, Failure};
+use super::wire::Refusal;
 use crate::error::{Error, ErrorId};
 use crate::interrupt::Interrupt;
 
@@ -110,6 +111,11 @@ fn io_cause(error: &postgres::Error) -> Option<io::ErrorKind> {
     Some(error.source()?.downcast_ref::<io::Error>()?.kind())
 }
 
+/// Why the client would not go on, where it was the client.
+fn refusal(error: &postgres::Error) -> Option<&Refusal> {
+    error.source()?.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+}
+
 /// The error in one text: all that the server says, or the causes one after the other.
 pub(super) fn describe(trouble: &Trouble) -> String {
     match trouble {
@@ -138,6 +144,9 @@ pub(super) fn describe_engine(error: &postgres::Error) -> String {
         let more = [error.detail(), error.hint()].into_iter().flatten();
         let parts: Vec<&str> = std::iter::once(error.message()).chain(more).collect();
         return format!("{} (SQLSTATE {})", parts.join("; "), error.code().code());
+    }
+    if let Some(refusal) = refusal(error) {
+        return refusal.to_string();
     }
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -176,6 +185,43 @@ mod tests {
         }
         for kind in [PermissionDenied, InvalidInput] {
             assert!(!is_transient_io(kind), "{kind}");
+        }
+    }
+
+    fn failure(place: &str, cause: Cause, is_final: bool) -> Failure {
+        Failure { place: place.to_owned(), cause, is_final }
+    }
+
+    #[test]
+    fn every_server_that_was_tried_is_named() {
+        let refused = || Cause::Socket(io::ErrorKind::ConnectionRefused.into());
+        let one = Trouble::Unreachable(vec![failure("a", refused(), false)]);
+        assert_eq!(describe(&one), "connection refused");
+        let two = vec![
+            failure("a port 1", refused(), false),
+            failure("b port 2", Cause::Kind("the session is read-only"), false),
+            failure("b port 2", Cause::Kind("the session is read-only"), false),
+        ];
+        let expected = "a port 1: connection refused\nb port 2: the session is read-only";
+        assert_eq!(describe(&Trouble::Unreachable(two)), expected);
+    }
+
+    #[test]
+    fn one_server_that_may_come_back_is_enough_unless_another_has_the_last_word() {
+        let dead = || failure("a", Cause::Socket(io::ErrorKind::ConnectionRefused.into()), false);
+        let tls = |is_final| failure("b", Cause::Tls("no".to_owned()), is_final);
+        let table = [
+            (vec![dead()], true),
+            (vec![failure("a", Cause::Kind("the server is a standby"), false)], true),
+            (vec![failure("a", Cause::Timeout(Duration::from_secs(1)), false)], true),
+            (vec![dead(), tls(false)], true),
+            (vec![dead(), tls(true)], false),
+            (vec![tls(false)], false),
+            (vec![], false),
+        ];
+        for (tried, expected) in table {
+            let trouble = Trouble::Unreachable(tried);
+            assert_eq!(is_transient(&trouble), expected, "{trouble:?}");
         }
     }
 
