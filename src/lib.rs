@@ -172,8 +172,14 @@
 //! writes, in the order of the requests. At most 12 MiB (24 MiB on a long line) are asked for and not yet delivered, by
 //! all sessions together; an answer that was asked for can always be received, so no session waits for another.
 //!
-//! The first session is the one that counts. The others are made when a fetch is large, pass the same checks, and must
-//! lead to the server that the first one leads to, by the time at which that was started: otherwise pages could be
+//! A connection may name several servers. They are tried as libpq tries them: in order or shuffled, each at all its
+//! addresses, with TLS and without as `sslmode` asks; what a server asks for is looked at on the wire (`require_auth`). Whoever
+//! refuses the client has the last word; who cannot be reached, is starting, or is not what `target_session_attrs` asks
+//! for, has not. A test compares all that with psql.
+//!
+//! The first session is the one that counts. The others are made when a fetch is large, pass the same checks, go to the
+//! address at which the first one has found a server, and must
+//! lead to that server, by the time at which it was started: otherwise pages could be
 //! newer than the end of recovery that the first session reports. What they were asked for and did not answer
 //! is asked for again. One that fails three times is done without.
 //!
