@@ -26,6 +26,7 @@ mod postmaster;
 mod read;
 mod sql;
 mod target_store;
+pub mod tls;
 mod walk;
 
 pub use data_directory::{DataDirectory, StoppedSource};

@@ -1,7 +1,7 @@
 //! What connection settings take from the process and the machine, as a value.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ pub struct Environment {
     user: Option<String>,
     home: Option<PathBuf>,
     socket_dir: PathBuf,
+    /// OpenSSL's variables for what the system trusts: a file, and directories.
+    trusted: (Option<OsString>, Option<OsString>),
 }
 
 impl Environment {
@@ -56,14 +58,16 @@ impl Environment {
 
     fn bare(socket_dir: &Path) -> Self {
         let socket_dir = socket_dir.to_owned();
-        Self { variables: BTreeMap::new(), uid: 0, user: None, home: None, socket_dir }
+        Self { variables: BTreeMap::new(), uid: 0, user: None, home: None, socket_dir, trusted: (None, None) }
     }
 
-    /// Keeps libpq's variables, and takes the home directory from `HOME`.
+    /// Keeps libpq's variables and two of OpenSSL's, and takes the home directory from `HOME`.
     fn set_variables(&mut self, variables: impl Iterator<Item = (OsString, OsString)>) {
         for (name, value) in variables {
             match name.into_string() {
                 Ok(name) if name == "HOME" && !value.is_empty() => self.home = Some(value.into()),
+                Ok(name) if name == "SSL_CERT_FILE" => self.trusted.0 = Some(value),
+                Ok(name) if name == "SSL_CERT_DIR" => self.trusted.1 = Some(value),
                 Ok(name) if name.starts_with("PG") => {
                     self.variables.insert(name, value);
                 }
@@ -103,6 +107,11 @@ impl Environment {
     /// The user's home directory, if known.
     pub(super) fn home(&self) -> Option<&Path> {
         self.home.as_deref()
+    }
+
+    /// What `SSL_CERT_FILE` and `SSL_CERT_DIR` say that OpenSSL trusts.
+    pub(super) fn trusted(&self) -> (Option<&OsStr>, Option<&OsStr>) {
+        (self.trusted.0.as_deref(), self.trusted.1.as_deref())
     }
 
     /// Where a server on this machine has its socket unless told otherwise.

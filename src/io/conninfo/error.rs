@@ -82,6 +82,16 @@ pub enum ConnInfoError {
         /// What is missing.
         reason: &'static str,
     },
+    /// The value is safe only with a stronger `sslmode` than there is.
+    #[error("{setting} has the value \"{value}\", which needs sslmode {needed}")]
+    NeedsMode {
+        /// The setting in question.
+        setting: Setting,
+        /// The value, one of a closed list of words.
+        value: &'static str,
+        /// The modes that will do.
+        needed: &'static str,
+    },
     /// The value is not one that the setting can have.
     #[error("invalid value of {setting}: expected {expected}")]
     InvalidValue {

@@ -58,11 +58,6 @@ const fn row(name: &'static str, variable: &'static str, handling: Handling) -> 
     Keyword { name, variable, handling, neutral: &[] }
 }
 
-/// A keyword without support that has no effect without TLS, and whose listed values are as good as its absence.
-const fn later_tls(neutral: &'static [&'static str]) -> Handling {
-    Handling::NotYet { neutral, tls: true }
-}
-
 use Handling::{Consumed, Ignored, Obsolete, Refused, Understood};
 
 const KEYS: Handling = Refused("SCRAM takes a password here, not keys made of one");
@@ -93,22 +88,22 @@ pub const KEYWORDS: &[Keyword] = &[
     row("keepalives_count", "", Understood),
     row("tcp_user_timeout", "", Understood),
     row("sslmode", "PGSSLMODE", Understood),
-    row("sslnegotiation", "PGSSLNEGOTIATION", later_tls(&["postgres"])),
+    row("sslnegotiation", "PGSSLNEGOTIATION", Understood).neutral(&["postgres"]),
     row("sslcompression", "PGSSLCOMPRESSION", Ignored),
-    row("sslcert", "PGSSLCERT", later_tls(&[])),
-    row("sslkey", "PGSSLKEY", later_tls(&[])),
-    row("sslcertmode", "PGSSLCERTMODE", later_tls(&["disable", "allow"])),
-    row("sslpassword", "", later_tls(&[])),
-    row("sslrootcert", "PGSSLROOTCERT", later_tls(&[])),
-    row("sslcrl", "PGSSLCRL", later_tls(&[])),
-    row("sslcrldir", "PGSSLCRLDIR", later_tls(&[])),
-    row("sslsni", "PGSSLSNI", later_tls(&["0", "1"])),
+    row("sslcert", "PGSSLCERT", Understood),
+    row("sslkey", "PGSSLKEY", Understood),
+    row("sslcertmode", "PGSSLCERTMODE", Understood).neutral(&["allow"]),
+    row("sslpassword", "", Understood),
+    row("sslrootcert", "PGSSLROOTCERT", Understood),
+    row("sslcrl", "PGSSLCRL", Understood),
+    row("sslcrldir", "PGSSLCRLDIR", Understood),
+    row("sslsni", "PGSSLSNI", Understood).neutral(&["1"]),
     row("requirepeer", "PGREQUIREPEER", Understood),
     row("require_auth", "PGREQUIREAUTH", Understood),
     row("min_protocol_version", "PGMINPROTOCOLVERSION", Understood).neutral(&["3.0"]),
     row("max_protocol_version", "PGMAXPROTOCOLVERSION", Understood).neutral(&["3.0", "3.2", "latest"]),
-    row("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", later_tls(&["TLSv1.2"])),
-    row("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", later_tls(&[])),
+    row("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", Understood).neutral(&["TLSv1.2"]),
+    row("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", Understood),
     row("gssencmode", "PGGSSENCMODE", Understood),
     row("krbsrvname", "PGKRBSRVNAME", Ignored),
     row("gsslib", "PGGSSLIB", Ignored),
@@ -123,7 +118,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row("oauth_client_secret", "", Ignored),
     row("oauth_scope", "", Ignored),
     row("oauth_ca_file", "PGOAUTHCAFILE", Ignored),
-    row("sslkeylogfile", "", later_tls(&[])),
+    row("sslkeylogfile", "", Understood),
 ];
 
 /// Position of a keyword in [`KEYWORDS`]. Keywords are case-sensitive, as in libpq.

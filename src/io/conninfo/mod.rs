@@ -5,7 +5,7 @@
 //! no password file), so its configuration is built by setters only. Every keyword of libpq has a
 //! row in [`KEYWORDS`]; what nothing here acts on is refused by name rather than passed over.
 //!
-//! Not read: `~/.postgresql`. `PGDATESTYLE`, `PGTZ` and `PGGEQO` are passed over,
+//! `PGDATESTYLE`, `PGTZ` and `PGGEQO` are passed over,
 //! they do not change what a connection is. The standby that reads `primary_conninfo` uses libpq.
 
 mod environment;
@@ -18,6 +18,7 @@ mod required_auth;
 mod secret;
 mod service;
 mod settings;
+mod tls;
 mod uri;
 mod values;
 
@@ -39,6 +40,8 @@ pub use secret::Secret;
 pub use values::{Keepalives, SslMode, TargetSession};
 
 use settings::Settings;
+
+use crate::io::tls::TlsSettings;
 
 /// A connection to one of several servers, everything resolved but the host names.
 ///
@@ -72,6 +75,8 @@ pub struct ConnInfo {
     pub tcp_user_timeout: Option<Duration>,
     /// How much TLS is wanted.
     pub ssl_mode: SslMode,
+    /// How TLS is made, where it is.
+    pub tls: TlsSettings,
     /// Binding of authentication to TLS; without TLS there is none.
     pub channel_binding: ChannelBinding,
     /// What the session must be able to do, or the server be.
@@ -118,6 +123,7 @@ impl ConnInfo {
 
     fn from_settings(settings: &Settings, environment: &Environment) -> Result<Self, ConnInfoError> {
         values::check_gss_mode(settings)?;
+        let ssl_mode = tls::mode(settings)?;
         values::check_protocols(settings)?;
         values::check_replication(settings)?;
         let text = |name| settings.non_empty(name).map(|given| given.text.to_owned());
@@ -137,7 +143,8 @@ impl ConnInfo {
             options: text("options"),
             keepalives: values::keepalives(settings)?,
             tcp_user_timeout: values::milliseconds(settings, "tcp_user_timeout")?,
-            ssl_mode: values::ssl_mode(settings)?,
+            ssl_mode,
+            tls: tls::settings(settings, environment, ssl_mode)?,
             channel_binding: values::channel_binding(settings)?,
             target_session: values::target_session(settings)?,
             required_auth: required_auth::required_auth(settings)?,

@@ -54,7 +54,8 @@ fn defaults_and_variables_complete_the_string() {
         (
             "sslmode=disable tty=x authtype=y sslcompression=0 client_encoding=LATIN1 krbsrvname=k sslsni=1",
             &[("PGSSLROOTCERT", "/ca")],
-            "user=os dbname=os host='/sock' port=5432 client_encoding=LATIN1 sslmode=disable sslcompression=0 krbsrvname=k",
+            "user=os dbname=os host='/sock' port=5432 client_encoding=LATIN1 sslmode=disable sslcompression=0 krbsrvname=k \
+             sslrootcert='/ca'",
         ),
     ];
     for (text, variables, expected) in table {
@@ -87,15 +88,11 @@ fn refuses_by_name_and_without_values() {
         ("min_protocol_version=3.2", &[], "has the value \"3.2\", which is not supported: protocol 3.0"),
         ("max_protocol_version=s3cret", &[], "\"max_protocol_version\": expected 3.0, 3.2 or latest"),
         ("replication=database", &[], "connection option \"replication\" is not supported: a connection for"),
-        ("sslmode=disable sslrootcert=s3cret", &[], "connection option \"sslrootcert\" is not supported: not yet"),
-        ("sslpassword=s3cret", &[], "connection option \"sslpassword\" is not supported: not yet"),
         ("replication=true", &[], "connection option \"replication\" is not supported: a connection"),
         ("load_balance_hosts=s3cret", &[], "\"load_balance_hosts\": expected disable or random"),
         ("", &[("PGSERVICE", "s3cret"), ("PGSERVICEFILE", "/nowhere")], "the service file /nowhere cannot be read"),
-        ("", &[("PGSSLROOTCERT", "s3cret")], "environment variable PGSSLROOTCERT is not supported: not yet"),
         ("sslmode=s3cret", &[], "invalid value of connection option \"sslmode\": expected disable,"),
         ("sslmode=''", &[], "invalid value of connection option \"sslmode\""),
-        ("channel_binding=require", &[], "has the value \"require\", which is not supported: TLS"),
         ("gssencmode=require", &[], "has the value \"require\", which is not supported: Kerberos"),
         ("target_session_attrs=s3cret", &[], "\"target_session_attrs\": expected any, read-write,"),
         ("host=a,b,s3cret port=1,2", &[], "connection option \"port\" has 2 items for 3 servers"),

@@ -55,11 +55,10 @@ pub struct Keepalives {
     pub count: Option<u32>,
 }
 
-const TLS: &str = "TLS is not supported yet";
 const NO_KERBEROS: &str = "Kerberos encryption is not supported";
 
 /// A word a setting can have, and its meaning or why it is refused.
-type Word<T> = (&'static str, Result<T, &'static str>);
+pub(super) type Word<T> = (&'static str, Result<T, &'static str>);
 
 const SSL_MODES: &[Word<SslMode>] = &[
     ("disable", Ok(SslMode::Disable)),
@@ -79,8 +78,11 @@ const MAXIMUM_PROTOCOLS: &[Word<u8>] = &[("3.0", Ok(0)), ("3.2", Ok(2)), ("lates
 const ONLY_3_0: &str = "protocol 3.0 is spoken here";
 const NO_REPLICATION: &str = "a connection for replication answers no queries";
 
-const CHANNEL_BINDINGS: &[Word<ChannelBinding>] =
-    &[("disable", Ok(ChannelBinding::Disable)), ("prefer", Ok(ChannelBinding::Prefer)), ("require", Err(TLS))];
+const CHANNEL_BINDINGS: &[Word<ChannelBinding>] = &[
+    ("disable", Ok(ChannelBinding::Disable)),
+    ("prefer", Ok(ChannelBinding::Prefer)),
+    ("require", Ok(ChannelBinding::Require)),
+];
 
 const TARGET_SESSIONS: &[Word<TargetSession>] = &[
     ("any", Ok(TargetSession::Any)),
@@ -140,7 +142,7 @@ pub(super) fn is_shuffled(settings: &Settings) -> Result<bool, ConnInfoError> {
 }
 
 /// Finds a word in its list. Empty is not a word, as in libpq.
-fn word<T: Copy>(
+pub(super) fn word<T: Copy>(
     given: Option<Given<'_>>,
     words: &[Word<T>],
     expected: &'static str,

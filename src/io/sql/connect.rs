@@ -14,11 +14,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_postgres::config::{SslMode as EngineMode, SslNegotiation};
+use tokio_postgres::tls::TlsConnect;
 use tokio_postgres::{Connection, error::SqlState};
 
 use super::client::{Line, Trouble};
 use super::wire::{AsItIs, Transport, Wire};
 use crate::io::conninfo::{ConnInfo, Endpoint, Host, SslMode, TargetSession, user_name};
+use crate::io::tls::TlsError;
 
 /// A connection that was made, and where it leads to.
 pub(super) struct Connected {
@@ -307,8 +309,9 @@ async fn attempt(
     check_peer(&transport, conninfo).map_err(|error| Attempted::Stopped(Stopped::nowhere(Cause::Socket(error))))?;
     let mut config = conninfo.config(endpoint);
     let transport = match (way, transport) {
+        (Way::Tls, Transport::Tcp(stream)) if conninfo.tls.is_direct => secure(conninfo, endpoint, stream).await?,
         (Way::Tls, Transport::Tcp(stream)) => match ask_for_tls(stream).await.map_err(final_tls)? {
-            (stream, true) => secure(conninfo, endpoint, stream).await.map_err(Attempted::OtherWay)?,
+            (stream, true) => secure(conninfo, endpoint, stream).await?,
             (stream, false) if other == Some(Way::Plain) => Transport::Tcp(stream),
             (_, false) => {
                 let text = "the server has no TLS, which is asked for".to_owned();
@@ -318,16 +321,20 @@ async fn attempt(
         (_, transport) => transport,
     };
     // The line is as it should be by now: the client is to take its word for it.
-    match &transport {
-        Transport::Tcp(_) | Transport::Unix(_) => config.ssl_mode(EngineMode::Disable),
-    };
+    let is_plain = !matches!(transport, Transport::Tls(_));
+    config.ssl_mode(if is_plain { EngineMode::Disable } else { EngineMode::Require });
     config.ssl_negotiation(SslNegotiation::Direct);
     let (wire, admitted) = Wire::begin(transport, conninfo.required_auth);
-    config.connect_raw(wire, AsItIs).await.map_err(|error| match error.code() {
+    let made = config.connect_raw(wire, AsItIs).await.map_err(|error| match error.code() {
         Some(&SqlState::CANNOT_CONNECT_NOW) => Attempted::Stopped(Stopped::host(Cause::Engine(error))),
         Some(_) if !admitted.is_so() => Attempted::OtherWay(Cause::Engine(error)),
         _ => Attempted::Stopped(Stopped::nowhere(Cause::Engine(error))),
-    })
+    })?;
+    if is_plain {
+        let stopped = |error: TlsError| Attempted::Stopped(Stopped::nowhere(Cause::Tls(error.to_string())));
+        conninfo.tls.check_plain().map_err(stopped)?;
+    }
+    Ok(made)
 }
 
 fn final_tls(error: io::Error) -> Attempted {
@@ -350,9 +357,19 @@ async fn ask_for_tls(mut stream: TcpStream) -> io::Result<(TcpStream, bool)> {
     }
 }
 
-/// Begins TLS on a connection whose server has agreed to it.
-async fn secure(_conninfo: &ConnInfo, _endpoint: &Endpoint, _stream: TcpStream) -> Result<Transport, Cause> {
-    Err(Cause::Tls("TLS is not supported yet".to_owned()))
+/// Begins TLS on a connection whose server has agreed to it, or will have to.
+async fn secure(conninfo: &ConnInfo, endpoint: &Endpoint, stream: TcpStream) -> Result<Transport, Attempted> {
+    let connector = conninfo.tls.connector(endpoint.host.as_ref().map(Host::as_text)).map_err(|error| {
+        let cause = Cause::Tls(error.to_string());
+        if error.allows_plain() { Attempted::OtherWay(cause) } else { Attempted::Stopped(Stopped::nowhere(cause)) }
+    })?;
+    let stream = connector.connect(stream).await.map_err(|error| {
+        Attempted::OtherWay(match error.downcast::<io::Error>() {
+            Ok(error) => Cause::Socket(*error),
+            Err(error) => Cause::Tls(error.to_string()),
+        })
+    })?;
+    Ok(Transport::Tls(Box::new(stream)))
 }
 
 /// Opens a socket.

@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use crate::io::conninfo::{AuthMethod, RequiredAuth};
+use crate::io::tls::Stream;
 
 /// The longest request for authentication, in bytes; libpq takes no longer one either.
 const LONGEST_REQUEST: u32 = 2_000;
@@ -22,6 +23,8 @@ const LONGEST_MESSAGE: u32 = 30_000;
 pub(super) enum Transport {
     /// TCP.
     Tcp(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<Stream<TcpStream>>),
     /// A Unix socket.
     Unix(UnixStream),
 }
@@ -49,6 +52,7 @@ impl AsyncRead for Wire {
         let before = buffer.filled().len();
         let outcome = match transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
             Transport::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
         if let (Poll::Ready(Ok(())), Some(watching)) = (&outcome, guard.as_mut()) {
@@ -65,6 +69,7 @@ impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
             Transport::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -72,6 +77,7 @@ impl AsyncWrite for Wire {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -79,6 +85,7 @@ impl AsyncWrite for Wire {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -87,6 +94,7 @@ impl AsyncWrite for Wire {
 impl TlsStream for Wire {
     fn channel_binding(&self) -> ChannelBinding {
         match &self.transport {
+            Transport::Tls(stream) => stream.channel_binding(),
             Transport::Tcp(_) | Transport::Unix(_) => ChannelBinding::none(),
         }
     }

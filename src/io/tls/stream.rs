@@ -1,0 +1,141 @@
+//! The handshake, and the stream behind it.
+
+use std::error::Error as StdError;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, ClientConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::certificate::Certificate;
+use super::client::Identity;
+use super::error::HandshakeError;
+use super::settings::CertMode;
+
+/// Makes one TLS connection.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    pub(super) config: Arc<ClientConfig>,
+    /// What the server is told; an address is not told.
+    pub(super) name: ServerName<'static>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) cert_mode: CertMode,
+    /// Whether the server must agree on the protocol.
+    pub(super) is_direct: bool,
+}
+
+type Failure = Box<dyn StdError + Send + Sync>;
+
+impl Connector {
+    async fn shake_hands<S>(self, stream: S) -> Result<Stream<S>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let stream = TlsConnector::from(self.config).connect(self.name, stream).await.map_err(why)?;
+        if self.is_direct && stream.get_ref().1.alpn_protocol().is_none() {
+            return Err(HandshakeError::NoProtocol.into());
+        }
+        self.identity.check(self.cert_mode).map_err(HandshakeError::from)?;
+        Ok(Stream(stream))
+    }
+}
+
+impl<S> TlsConnect<S> for Connector
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = Stream<S>;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream<S>, Failure>> + Send>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        Box::pin(self.shake_hands(stream))
+    }
+}
+
+/// Why a handshake failed: what this program says of it, or the socket.
+fn why(error: io::Error) -> Failure {
+    use rustls::Error;
+    let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) else {
+        return error.into();
+    };
+    match cause {
+        Error::InvalidCertificate(CertificateError::Other(other)) => {
+            let own = other.0.downcast_ref::<HandshakeError>().cloned();
+            own.unwrap_or_else(|| HandshakeError::Failed(other.to_string())).into()
+        }
+        Error::AlertReceived(alert) => HandshakeError::Refused(of_alert(*alert)).into(),
+        cause => HandshakeError::Failed(cause.to_string()).into(),
+    }
+}
+
+fn of_alert(alert: AlertDescription) -> String {
+    let hint = match alert {
+        AlertDescription::ProtocolVersion => {
+            "; see ssl_min_protocol_version and ssl_max_protocol_version of both sides"
+        }
+        AlertDescription::NoApplicationProtocol => "; it does not speak PostgreSQL's protocol behind TLS",
+        AlertDescription::UnknownCA
+        | AlertDescription::BadCertificate
+        | AlertDescription::CertificateRequired
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateRevoked => "; see the client's certificate in sslcert, and the server's log",
+        _ => "; see the server's log",
+    };
+    format!("{alert:?}{hint}")
+}
+
+/// A connection over TLS.
+#[derive(Debug)]
+pub struct Stream<S>(TlsStream<S>);
+
+#[cfg(test)]
+impl<S> Stream<S> {
+    /// What is known of the session.
+    pub(super) fn session(&self) -> &rustls::ClientConnection {
+        self.0.get_ref().1
+    }
+}
+
+impl<S> tokio_postgres::tls::TlsStream for Stream<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn channel_binding(&self) -> ChannelBinding {
+        let certificate = self.0.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let end_point = certificate.and_then(|der| Certificate::parse(der).ok()?.end_point(der));
+        end_point.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
+    }
+}
+
+impl<S> AsyncRead for Stream<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<S> AsyncWrite for Stream<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
