@@ -84,11 +84,12 @@ fn info(text: &str) {
 
 /// What pg_rewind says of a directory that it cannot look at.
 fn no_directory(error: Error, directory: &Path) -> Error {
-    let is_missing = std::error::Error::source(&error).is_some_and(|cause| cause.is::<std::io::Error>());
-    if !is_missing {
+    let Some(cause) = std::error::Error::source(&error).filter(|cause| cause.is::<std::io::Error>()) else {
         return error;
-    }
-    Error::failure(format!("could not read permissions of directory \"{}\"", directory.display())).because(error)
+    };
+    let cause = cause.to_string();
+    let cause = cause.split(" (os error").next().unwrap_or_default();
+    Error::failure(format!("could not read permissions of directory \"{}\": {cause}", directory.display()))
 }
 
 /// One lock for the whole run, so that nobody else begins in between.

@@ -26,6 +26,8 @@ pub enum PathRule {
     Compare,
     /// The control file, which the last step of an apply writes.
     ControlFile,
+    /// The copy of the control file that CloudNativePG makes before a rewind, and removes afterwards.
+    ControlFileCopy,
     /// The state of an apply of this program.
     OwnState,
     /// A file that an operating system puts beside others; pg_rewind leaves it alone.
@@ -40,6 +42,8 @@ pub fn rule_of(path: &ClusterPath) -> PathRule {
     let name = path.file_name();
     if path.as_bytes() == b"global/pg_control" {
         PathRule::ControlFile
+    } else if path.as_bytes() == b"global/pg_control.old" {
+        PathRule::ControlFileCopy
     } else if is_own_state(path) {
         PathRule::OwnState
     } else if contains(path.as_bytes(), b".DS_Store") {
@@ -192,9 +196,11 @@ mod tests {
 
     #[test]
     fn rules_are_pg_rewinds() {
-        use PathRule::{Compare, ControlFile, Excluded, Foreign, OwnState};
+        use PathRule::{Compare, ControlFile, ControlFileCopy, Excluded, Foreign, OwnState};
         let cases = [
             ("global/pg_control", ControlFile),
+            ("global/pg_control.old", ControlFileCopy),
+            ("base/pg_control.old", Compare),
             ("base/5/16384", Compare),
             ("backup_label", Excluded),
             ("backup_label.old", Compare),

@@ -281,6 +281,8 @@ pub enum KeptReason {
     Keep,
     /// A file of a log directory.
     LogDirectory,
+    /// `global/pg_control.old`, which is CloudNativePG's.
+    ControlFileCopy,
 }
 
 /// A rule for a value that only an apply can know.

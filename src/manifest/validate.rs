@@ -109,6 +109,7 @@ fn check_action(action: &Action, block_size: u64) -> Result<(), &'static str> {
     }
     match rule_of(&action.path) {
         PathRule::ControlFile => return Err("no action may change the control file"),
+        PathRule::ControlFileCopy => return Err("no action may touch a copy of the control file that others rely on"),
         PathRule::OwnState => return Err("no action may touch the state directory"),
         PathRule::Excluded if action.kind != ActionKind::Remove => return Err("the path is one that is never copied"),
         PathRule::Excluded | PathRule::Compare | PathRule::Foreign => {}

@@ -75,6 +75,7 @@ pub fn decide(
 ) -> Result<Decision, Undecidable> {
     match rule_of(path) {
         PathRule::ControlFile | PathRule::OwnState | PathRule::Foreign => return Ok(Decision::Nothing),
+        PathRule::ControlFileCopy => return Ok(Decision::Keep(KeptReason::ControlFileCopy)),
         PathRule::Excluded => {
             return Ok(target.map_or(Decision::Nothing, |entry| remove(path, entry, Reason::Excluded)));
         }

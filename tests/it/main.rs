@@ -14,6 +14,7 @@ mod approval;
 mod commands;
 mod control_file;
 mod discarded;
+mod drop_in;
 mod equal_files;
 mod faults;
 mod fetching;

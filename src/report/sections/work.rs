@@ -135,6 +135,7 @@ pub fn why_kept(reason: KeptReason) -> &'static str {
         KeptReason::Exclude => "that a rule excludes: not fetched, not removed",
         KeptReason::Keep => "that a rule keeps as the target's own",
         KeptReason::LogDirectory => "of log directories: left alone",
+        KeptReason::ControlFileCopy => "of CloudNativePG's, a copy of the control file: left alone",
     }
 }
 

@@ -165,7 +165,7 @@ fn probe(pair: &Pair) {
 }
 
 /// Databases of each side and of both, by each strategy, in a cluster with group access.
-fn databases(major: Major, from: From) {
+pub(super) fn databases(major: Major, from: From) {
     let create = |cluster: &Cluster, name: &str| {
         let strategies = if major.0 >= 15 { &["file_copy", "wal_log"][..] } else { &[] };
         cluster.sql("postgres", &format!("CREATE DATABASE {name}"));

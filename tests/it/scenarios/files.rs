@@ -64,7 +64,7 @@ fn minimal(major: Major, from: From) {
 }
 
 /// Files and directories on both sides, or on one.
-fn extra_files(major: Major, from: From) {
+pub(super) fn extra_files(major: Major, from: From) {
     let target: &[(&[u8], &[u8])] = &[
         (b"both/file", b"target, and longer"),
         (b"both/below/file", b"t"),

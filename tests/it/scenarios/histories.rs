@@ -79,7 +79,7 @@ fn assert_follows_through(target: &Cluster, upstream: &Cluster, primary: &Cluste
 }
 
 /// A standby below a standby was promoted, and comes back below it.
-fn cascade(major: Major, from: From) {
+pub(super) fn cascade(major: Major, from: From) {
     let primary = primary(major);
     let source = standby_of(&primary);
     let target = standby_of(&source);
@@ -128,7 +128,7 @@ fn diverged_standby(major: Major, from: From) {
 
 /// The target is a standby whose pages are beyond its last checkpoint, and beyond the fork: its WAL
 /// ends at its minimum recovery point.
-fn minimum_recovery_point(major: Major, from: From) {
+pub(super) fn minimum_recovery_point(major: Major, from: From) {
     let source = primary(major);
     let target = standby_of(&source);
     let third = standby_of(&source);

@@ -43,7 +43,7 @@ fn replace_by_link(cluster: &Cluster, path: &str) -> PathBuf {
 }
 
 /// pg_wal is a link on both sides.
-fn linked_wal(major: Major, from: From) {
+pub(super) fn linked_wal(major: Major, from: From) {
     let init = InitOptions { linked_wal: true, ..InitOptions::default() };
     let pair = Pair::simple(major, |builder| builder.init(init));
     pair.rewind_as_stock(from);

@@ -5,6 +5,7 @@
 //! meet every major, and each way of reading the source; a test holds them to that.
 
 mod contents;
+mod drop_in;
 mod files;
 mod forks;
 mod histories;

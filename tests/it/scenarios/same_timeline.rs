@@ -80,7 +80,7 @@ fn assert_rewinds_where_stock_does_not(pair: &Pair, from: From) {
 }
 
 /// Nobody was promoted. The old primary is in order, and goes on.
-fn same_timeline(major: Major, from: From) {
+pub(super) fn same_timeline(major: Major, from: From) {
     let target = primary(major);
     let source = standby_of(&target);
     insert(&target, "later");

@@ -79,7 +79,7 @@ fn recycled(major: Major, from: From) {
 }
 
 /// Archiving works on both sides; the promotion leaves a partial segment, a backup its history.
-fn archived(major: Major, from: From) {
+pub(super) fn archived(major: Major, from: From) {
     let archive = scratch::directory("archive");
     let settings = format!("archive_mode = on\narchive_command = 'cp %p {}/%f'\n", archive.path().display());
     let backup = |cluster: &Cluster| drop(standby_of(cluster));
@@ -213,7 +213,7 @@ fn missing_on_the_target(major: Major, from: From) {
 }
 
 /// A segment of the common WAL is not as it should be: the source's replaces it.
-fn lengthened_on_the_target(major: Major, from: From) {
+pub(super) fn lengthened_on_the_target(major: Major, from: From) {
     let pair = Pair::simple(major, |builder| {
         builder.before_fork(|primary| {
             primary.checkpoint();

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::cluster::{Cluster, Stop};
 use super::life::{assert_follows, assert_sound_at_rest};
 use super::pair::Pair;
+use super::rewind::{course, is_through_drop_in};
 use super::stock::{self, Source};
 use super::tool::Plan;
 use super::tree::{self, Tree};
@@ -79,9 +80,12 @@ impl Pair {
     #[track_caller]
     pub(crate) fn rewind_beside_stock(&self, stock_target: &Cluster, from: From) -> Value {
         let plan = Plan::of(&self.target, self.source(from), Self::arguments(from));
-        let _ = plan.apply(&[]).success();
+        let outcome = plan.apply(&[]).success();
         let open_segment = (from == From::Live).then(|| open_segment(&self.source));
-        let _ = stock::rewind(stock_target, self.source(from), Self::arguments(from)).success();
+        let stock = stock::rewind(stock_target, self.source(from), Self::arguments(from)).success();
+        if is_through_drop_in() {
+            assert_eq!(course(&outcome.stderr), course(&stock.stderr));
+        }
         let plan = plan.json();
         assert_equal_outcome(&self.target, stock_target, &plan, open_segment.as_deref());
         plan

@@ -15,6 +15,7 @@
 //! | [`stock`] | PostgreSQL's own pg_rewind, the oracle |
 //! | [`relay`] | a bad line between the program and a server |
 //! | [`tool`] | the program under test |
+//! | [`rewind`] | the same as a drop-in for pg_rewind |
 //! | [`offline`] | listings of sources, and plans from them |
 //! | [`likeness`] | our outcome compared with stock's, byte for byte |
 //! | [`fault`] | a target on which something goes wrong at a chosen operation |
@@ -38,6 +39,7 @@ pub(crate) mod pair;
 pub(crate) mod power;
 pub(crate) mod relay;
 pub(crate) mod replication;
+pub(crate) mod rewind;
 pub(crate) mod scratch;
 pub(crate) mod servers;
 pub(crate) mod stock;

@@ -1,0 +1,5 @@
+//! The drop-in for pg_rewind: its command line, what it says, and what becomes of a run that was cut.
+
+mod command_line;
+mod cut;
+mod words;
