@@ -11,6 +11,8 @@ use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{Load, Patience, Rate, SyncMethod};
 use pg_unfork::plan::{ConfigPolicy, PathRules};
 
+use super::target::PreparationArguments;
+
 /// Brings a forked PostgreSQL cluster back in two steps: a plan that can be reviewed, and an apply
 /// that does exactly that plan.
 #[derive(Debug, Parser)]
@@ -117,6 +119,8 @@ pub(super) struct PlanArguments {
     pub(super) check_only: bool,
     #[command(flatten)]
     pub(super) rules: RuleArguments,
+    #[command(flatten)]
+    pub(super) preparation: PreparationArguments,
     /// Exit with 0 where there is nothing to do, with 2 where there is, and with another status where the plan failed.
     #[arg(long)]
     pub(super) detailed_exitcode: bool,
@@ -128,7 +132,7 @@ pub(super) struct PlanArguments {
     pub(super) allow_unreleased: bool,
     /// Tell how things stand while the target's server is still running, or has crashed: what would be lost, what
     /// would be copied. Reads the target's WAL up to its last valid record. Such a plan cannot be applied.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "recover_target")]
     pub(super) preview: bool,
     #[command(flatten)]
     pub(super) patience: PatienceArguments,

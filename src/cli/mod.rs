@@ -15,6 +15,7 @@ mod rewind;
 mod show;
 mod source;
 mod state;
+mod target;
 mod verify;
 
 use std::ffi::OsStr;

@@ -6,7 +6,7 @@ use std::path::Path;
 use pg_unfork::cluster::{ClusterReader, Source, SourceKind, Target};
 use pg_unfork::error::{Context, Error, ErrorId, ErrorKind, Result};
 use pg_unfork::interrupt::Interrupt;
-use pg_unfork::io::{DataDirectory, Lock, LockKind, write_document};
+use pg_unfork::io::{DataDirectory, interrupt_on_signals, write_document};
 use pg_unfork::listing::ListedSource;
 use pg_unfork::manifest::{CheckStatus, Manifest, Verdict, identify, write_json};
 use pg_unfork::plan::{PlanOptions, make_plan, read_control_file};
@@ -18,12 +18,12 @@ use super::args::{PlanArguments, ProgressMode};
 use super::elsewhere::refuse_inside;
 use super::progress::Watch;
 use super::show::read_manifest;
+use super::target::prepare;
 use super::{ExitCode, list, output, source};
 
 /// Plans, and writes the plan.
 pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
     let mut target = DataDirectory::open(&arguments.target)?;
-    let _lock = Lock::take(target.path(), LockKind::Shared)?;
     let listed = arguments.source.listing.as_deref().map(list::open).transpose()?;
     let listed_directory = listed.as_ref().and_then(|source| list::directory_of(source.listing()));
     let source_directory = arguments.source.pgdata.as_deref().or(listed_directory.as_deref());
@@ -37,8 +37,9 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
             .hint("stop it in good order (pg_ctl stop -m fast), or see with --preview how things stand")
             .hint("if that process is no PostgreSQL, postmaster.pid is left from a crash: remove it"));
     }
+    let interrupt = if arguments.preparation.run_programs() { interrupt_on_signals()? } else { Interrupt::new() };
     let old = arguments.compare.as_deref().map(|file| earlier_plan(file, &mut target)).transpose()?;
-    let mut source = open_source(arguments, listed)?;
+    let mut source = open_source(arguments, listed, &interrupt)?;
     if arguments.with_password && arguments.source.server.is_some() && source.password_setting().is_none() {
         return Err(no_password());
     }
@@ -51,7 +52,10 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
         preview: arguments.preview,
         created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     };
+    let _lock =
+        prepare(&mut target, &mut *source, &arguments.preparation, &options, &interrupt).map_err(nothing_begun)?;
     let mut manifest = make_plan(&mut target, &mut *source, &options, &Watch::new()).map_err(nothing_begun)?;
+    interrupt.check()?;
     identify(&mut manifest)?;
     deliver(arguments.output.as_deref(), &manifest)?;
     if let Some(old) = old {
@@ -81,7 +85,11 @@ fn earlier_plan(file: &Path, target: &mut DataDirectory) -> Result<Manifest> {
     }
 }
 
-fn open_source(arguments: &PlanArguments, listed: Option<ListedSource>) -> Result<Box<dyn Source>> {
+fn open_source(
+    arguments: &PlanArguments,
+    listed: Option<ListedSource>,
+    interrupt: &Interrupt,
+) -> Result<Box<dyn Source>> {
     match (listed, &arguments.source.pgdata, &arguments.source.server) {
         (Some(listed), ..) => {
             if arguments.write_recovery_conf && listed.kind() == SourceKind::StoppedDirectory {
@@ -91,8 +99,8 @@ fn open_source(arguments: &PlanArguments, listed: Option<ListedSource>) -> Resul
             Ok(Box::new(listed))
         }
         (None, Some(directory), _) => source::directory(directory),
-        // Nothing is written, so a signal may end the process as it always does.
-        (None, None, Some(server)) => source::server_to_plan(server, arguments.patience.with(Interrupt::new())),
+        // Where no programs are run, a signal may end the process as it always does.
+        (None, None, Some(server)) => source::server_to_plan(server, arguments.patience.with(interrupt.clone())),
         (None, None, None) => Err(Error::new(ErrorKind::Usage, "no source is named")),
     }
 }

@@ -100,6 +100,42 @@ pub trait Target: ClusterReader + WalFiles + LocalFiles {
     /// # Errors
     /// When a directory that it consists of cannot be opened.
     fn site(&self) -> Result<Box<dyn Site>>;
+
+    /// Lets the `restore_command` that was given for this target restore a segment that its `pg_wal` lacks. It is never put there:
+    /// [`WalFiles::open`] finds it for some time, if `check` has found nothing wrong with it.
+    ///
+    /// # Errors
+    /// When the command fails in a way that is final, what it gave is no segment of `size`, or `check` fails.
+    fn restore_segment(
+        &mut self,
+        name: WalFileName,
+        size: WalSegmentSize,
+        check: &dyn Fn(&dyn WalFile) -> Result<()>,
+    ) -> Result<Restored>;
+
+    /// The same for a segment that is had from elsewhere: `read` gives a part of it from an offset on, an empty one at
+    /// its end, and none where there is no such segment. Says whether there was.
+    ///
+    /// # Errors
+    /// When `read` or `check` fails, what was read is no segment of `size`, or there is no room for it.
+    fn take_segment(
+        &mut self,
+        name: WalFileName,
+        size: WalSegmentSize,
+        read: &mut dyn FnMut(u64) -> Result<Option<Vec<u8>>>,
+        check: &dyn Fn(&dyn WalFile) -> Result<()>,
+    ) -> Result<bool>;
+}
+
+/// What a `restore_command` has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// It has restored the segment.
+    Yes,
+    /// It was tried in vain.
+    NotThere,
+    /// None was given.
+    NoCommand,
 }
 
 /// A directory of a file system, whatever path leads to it.
@@ -156,6 +192,11 @@ pub trait WalFile {
     /// # Errors
     /// When reading fails.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
+
+    /// Whether it is from elsewhere than the cluster's own `pg_wal`.
+    fn is_spare(&self) -> bool {
+        false
+    }
 }
 
 /// How a source is reached.
@@ -286,6 +327,11 @@ pub trait Source: ClusterReader {
         target: &dyn LocalFiles,
         progress: &dyn Progress,
     ) -> Result<Vec<Likeness>>;
+
+    /// Whether files can be read that nothing names beforehand: not of a listing.
+    fn has_files(&self) -> bool {
+        true
+    }
 
     /// Delivers parts of files, in the order of `requests`.
     ///

@@ -67,11 +67,17 @@ pub enum ErrorId {
     Tampered,
     /// `verify` found that the target is not what the apply left.
     NotSound,
+    /// A program of PostgreSQL's that is needed was not found.
+    ProgramMissing,
+    /// The `restore_command` of the target cannot be used, or failed in a way that no other try makes good.
+    RestoreCommand,
+    /// The target could not be recovered.
+    RecoveryFailed,
 }
 
 impl ErrorId {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::Failed,
         Self::Interrupted,
         Self::PlanStale,
@@ -103,6 +109,9 @@ impl ErrorId {
         Self::StateDamaged,
         Self::Tampered,
         Self::NotSound,
+        Self::ProgramMissing,
+        Self::RestoreCommand,
+        Self::RecoveryFailed,
     ];
 
     /// The name.
@@ -140,6 +149,9 @@ impl ErrorId {
             Self::StateDamaged => "state_damaged",
             Self::Tampered => "tampered",
             Self::NotSound => "not_sound",
+            Self::ProgramMissing => "program_missing",
+            Self::RestoreCommand => "restore_command",
+            Self::RecoveryFailed => "recovery_failed",
         }
     }
 
@@ -169,7 +181,10 @@ impl ErrorId {
             | Self::PlanDigest
             | Self::PlanNotApplyable
             | Self::UnderWay
-            | Self::NothingToUndo => ErrorKind::Precondition,
+            | Self::NothingToUndo
+            | Self::ProgramMissing
+            | Self::RestoreCommand
+            | Self::RecoveryFailed => ErrorKind::Precondition,
             Self::Incomplete => ErrorKind::Incomplete,
             Self::HalfDone | Self::StateDamaged | Self::Tampered => ErrorKind::DeadEnd,
             Self::Usage => ErrorKind::Usage,

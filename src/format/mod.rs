@@ -13,6 +13,7 @@ pub mod major;
 mod page_checksum;
 mod postmaster_opts;
 mod replication_slot;
+mod restore_command;
 mod settings;
 pub mod wal;
 
@@ -26,6 +27,7 @@ pub use major::{ControlLayout, Major, MajorFacts};
 pub use page_checksum::page_checksum;
 pub use postmaster_opts::parse_postmaster_opts;
 pub use replication_slot::{ReplicationSlot, SlotError};
+pub use restore_command::{RestoreCommandError, expand_restore_command};
 pub use settings::{Setting, parse_settings};
 
 #[cfg(test)]

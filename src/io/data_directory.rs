@@ -15,14 +15,17 @@ use super::compare::compare;
 use super::durable::SyncMethod;
 use super::hash::hash;
 use super::postmaster::running_postmaster;
+use super::restore_command::RestoreCommand;
+use super::spare_wal::SpareWal;
 use super::target_store::DirectoryStore;
 use super::walk;
 use crate::cluster::{
     ClusterReader, Comparison, DirectoryId, FileEntry, Hashing, Inventory, Likeness, Listing, LocalFiles, PieceDigests,
-    Position, ReadAt, Request, SMALL_FILE_LIMIT, Sink, Site, Source, SourceKind, Target, WalFile, WalFiles,
+    Position, ReadAt, Request, Restored, SMALL_FILE_LIMIT, Sink, Site, Source, SourceKind, Target, WalFile, WalFiles,
 };
 use crate::error::{Context, Error, ErrorId, ErrorKind, Result};
 use crate::format::Major;
+use crate::interrupt::Interrupt;
 use crate::progress::{Progress, Silent, Stage};
 use crate::types::{ClusterPath, FileMode, LinkText, WalFileName, WalSegmentSize};
 
@@ -34,6 +37,10 @@ pub struct DataDirectory {
     roots: Vec<(ClusterPath, LinkText)>,
     /// A listing that was begun.
     listing: Option<JoinHandle<Result<Listing>>>,
+    /// WAL that `pg_wal` lacks.
+    spare_wal: SpareWal,
+    /// Who reads shall stop.
+    interrupt: Interrupt,
 }
 
 impl DataDirectory {
@@ -58,12 +65,27 @@ impl DataDirectory {
                 .hint("name the directory that holds PG_VERSION, global and pg_tblspc"));
         }
         let roots = find_roots(&path)?;
-        Ok(Self { path, metadata, roots, listing: None })
+        Ok(Self::at(path, metadata, roots))
+    }
+
+    fn at(path: PathBuf, metadata: Metadata, roots: Vec<(ClusterPath, LinkText)>) -> Self {
+        let spare_wal = SpareWal::default();
+        Self { path, metadata, roots, listing: None, spare_wal, interrupt: Interrupt::new() }
+    }
+
+    /// From now on, whoever sets `interrupt` ends what is read here.
+    pub fn stop_on(&mut self, interrupt: Interrupt) {
+        self.interrupt = interrupt;
+    }
+
+    /// Names the command that restores WAL segments which `pg_wal` lacks.
+    pub fn restore_by(&mut self, command: RestoreCommand) {
+        self.spare_wal.command = Some(command);
     }
 
     /// Another handle on the same directory.
     fn another(&self) -> Self {
-        Self { path: self.path.clone(), metadata: self.metadata.clone(), roots: self.roots.clone(), listing: None }
+        Self::at(self.path.clone(), self.metadata.clone(), self.roots.clone())
     }
 
     /// The directory's real path.
@@ -193,6 +215,7 @@ impl ClusterReader for DataDirectory {
     }
 
     fn list(&mut self, progress: &dyn Progress) -> Result<Inventory> {
+        self.interrupt.check()?;
         progress.begin(Stage::List, None);
         let found = match self.listing.take() {
             Some(begun) => begun
@@ -236,20 +259,44 @@ impl Target for DataDirectory {
     fn site(&self) -> Result<Box<dyn Site>> {
         Ok(Box::new(DirectoryStore::open(&self.path, &self.roots, SyncMethod::None)?))
     }
+
+    fn restore_segment(
+        &mut self,
+        name: WalFileName,
+        size: WalSegmentSize,
+        check: &dyn Fn(&dyn WalFile) -> Result<()>,
+    ) -> Result<Restored> {
+        self.spare_wal.restore(name, size, check)
+    }
+
+    fn take_segment(
+        &mut self,
+        name: WalFileName,
+        size: WalSegmentSize,
+        read: &mut dyn FnMut(u64) -> Result<Option<Vec<u8>>>,
+        check: &dyn Fn(&dyn WalFile) -> Result<()>,
+    ) -> Result<bool> {
+        self.spare_wal.take(name, size, read, check)
+    }
 }
 
 impl WalFiles for DataDirectory {
     fn open(&self, name: WalFileName, size: WalSegmentSize) -> Result<Option<Box<dyn WalFile>>> {
-        let opened = OpenFile::at(self.path.join("pg_wal").join(name.text(size)))?;
-        opened.iter().for_each(|segment| sequential(&segment.file));
-        Ok(opened.map(|file| -> Box<dyn WalFile> { Box::new(file) }))
+        self.interrupt.check()?;
+        let Some(file) = OpenFile::at(self.path.join("pg_wal").join(name.text(size)))? else {
+            return Ok(self.spare_wal.get(name).map(|file| -> Box<dyn WalFile> { Box::new(file) }));
+        };
+        sequential(&file.file);
+        Ok(Some(Box::new(file)))
     }
 }
 
 /// A file open for reading, a WAL segment for example.
-struct OpenFile {
-    file: File,
-    path: PathBuf,
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    /// For messages.
+    pub(super) path: PathBuf,
 }
 
 impl OpenFile {
@@ -280,6 +327,7 @@ impl WalFile for OpenFile {
 
 impl LocalFiles for DataDirectory {
     fn read_file(&self, path: &ClusterPath) -> Result<Option<Box<dyn ReadAt>>> {
+        self.interrupt.check()?;
         Ok(OpenFile::at(self.full(path))?.map(|file| -> Box<dyn ReadAt> { Box::new(file) }))
     }
 }

@@ -128,6 +128,10 @@ impl Source for ListedSource {
         Ok(self.listing.entries.inventory.get(path))
     }
 
+    fn has_files(&self) -> bool {
+        false
+    }
+
     fn read_part(&mut self, path: &ClusterPath, _: u64, _: u32) -> Result<Option<Vec<u8>>> {
         Err(not_listed(path))
     }

@@ -369,6 +369,9 @@ pub struct Divergence {
 pub struct WalPlan {
     /// What is fetched at the end of an apply, beyond the segments in `actions`.
     pub fetch: WalFetch,
+    /// The segments of what was read that the target's own `pg_wal` lacked, and where they were got from to be read.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub obtained: Vec<ObtainedSegment>,
     /// What was read of the target's WAL.
     pub scanned: WalRange,
     /// The segments that replay reads, as far as they were there when the plan was made.
@@ -384,6 +387,25 @@ pub struct WalFetch {
     pub through: Rule,
     /// The timeline whose segments these are.
     pub timeline: TimelineId,
+}
+
+/// A segment that the target's own `pg_wal` lacked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ObtainedSegment {
+    /// Its file name.
+    pub file: String,
+    /// Where it was got from.
+    pub from: ObtainedFrom,
+}
+
+/// Where a segment was got from to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ObtainedFrom {
+    /// The source's `pg_wal`, which has the same bytes before the fork.
+    Source,
+    /// An archive, by a `restore_command`.
+    RestoreCommand,
 }
 
 /// A stretch of WAL.

@@ -1,5 +1,6 @@
 //! Making a plan: collect, decide, put together.
 
+use std::collections::BTreeSet;
 use std::error::Error as _;
 
 use crate::checks::{
@@ -28,10 +29,11 @@ use super::divergence::{Divergence, common_ancestor};
 use super::equal_files::{Candidates, Settled, leave_equal, note_equal_wal};
 use super::estimate::estimate;
 use super::facts::{Cluster, control_facts, read_control_file, read_history};
+use super::missing_wal::{MissingSegment, Obtained, missing_check};
 use super::new_tablespaces::{Moved, TablespaceRecords, check_moved};
 use super::path_rules::{PathRules, RulesAtWork};
-use super::read_wal::{Extent, read_wal};
-use super::same_timeline::{Found, OneTimeline};
+use super::read_wal::{Extent, OrderedReading, read_in_parallel};
+use super::same_timeline::{Found, OneTimeline, ends_apart};
 use super::scan::WalScan;
 use super::target_checks::{Sides, check_standing, check_target};
 use super::wal_files::{SourceWal, WalNeeds};
@@ -76,6 +78,8 @@ pub fn make_plan(
     let source_control = read_control_file(source, "source")?;
     let (target_timeline, source_timeline) = (target_control.timeline(), source_control.timeline());
     let mut planner = Planner {
+        common_until: Lsn::INVALID,
+        obtained: Obtained::default(),
         target_facts: first(target_control, target_timeline),
         source_facts: first(source_control, source_timeline),
         checks: Vec::new(),
@@ -129,6 +133,9 @@ fn failed_check(error: &Error) -> Check {
         cause = inner.source();
     }
     let remedy = (!error.hints().is_empty()).then(|| error.hints().join("; "));
+    if let Some(missing) = MissingSegment::of(error) {
+        return missing_check(missing, detail, remedy.as_deref());
+    }
     finding("rewind_is_possible", CheckStatus::Fail, detail, remedy.as_deref())
 }
 
@@ -151,6 +158,10 @@ pub(super) struct Planner<'a> {
     pub(super) checks: Vec<Check>,
     /// What a live source says of itself.
     pub(super) server: Option<ServerFacts>,
+    /// Up to where both sides have the same WAL, as far as that is known.
+    pub(super) common_until: Lsn,
+    /// The WAL that the target's `pg_wal` lacks and that was read all the same.
+    pub(super) obtained: Obtained,
 }
 
 /// What is known about a fork once the target's WAL has been read.
@@ -194,12 +205,30 @@ impl<'a> Planner<'a> {
         self.target_facts.history = read_history(self.target, self.target_facts.control.timeline(), "target")?;
         self.source_facts.history = read_history(self.source, self.source_facts.control.timeline(), "source")?;
         let divergence = self.divergence()?;
+        if divergence.lsn < Lsn::MAX {
+            self.common_until = divergence.lsn;
+        }
         let target_end = self.target_end(divergence)?;
         if target_end.is_none_or(|end| end <= divergence.lsn) {
             self.check_divergence(divergence, target_end, None, None);
+            self.check_end(divergence, target_end)?;
             return self.not_needed(target_end);
         }
         self.rewind(divergence, target_end.unwrap_or_default())
+    }
+
+    /// A target that ends before the histories part follows only if the source has the same WAL there.
+    fn check_end(&mut self, divergence: Divergence, target_end: Option<Lsn>) -> Result<()> {
+        let Some(end) = target_end else { return Ok(()) };
+        let scan = WalScan::new(&*self.target, WalFormat::of(&self.target_facts.control), &self.target_facts.history);
+        if !ends_apart(&self.target_facts, &scan, self.source, &self.source_facts.history)? {
+            return Ok(());
+        }
+        Err(Error::precondition(format!(
+            "the target's WAL ends at {end}, before the histories part at {}, but the source has other WAL there",
+            divergence.lsn
+        ))
+        .hint("the target was recovered or started by itself; make it anew from a base backup"))
     }
 
     fn divergence(&mut self) -> Result<Divergence> {
@@ -211,15 +240,30 @@ impl<'a> Planner<'a> {
             return Ok(divergence);
         }
         let source_end = self.source_end()?;
-        let scan = WalScan::new(&*self.target, WalFormat::of(&self.target_facts.control), &self.target_facts.history);
-        let clusters = OneTimeline {
-            target: &self.target_facts,
-            scan,
-            source: self.source,
-            source_control: &self.source_facts.control,
-            source_end,
+        let mut given_up = BTreeSet::new();
+        let found = loop {
+            let scan =
+                WalScan::new(&*self.target, WalFormat::of(&self.target_facts.control), &self.target_facts.history);
+            let clusters = OneTimeline {
+                target: &self.target_facts,
+                scan,
+                source: self.source,
+                source_control: &self.source_facts.control,
+                source_end,
+                given_up: &given_up,
+            };
+            match clusters.divergence() {
+                Ok(found) => break found,
+                Err(error) => match self.obtain_missing(error) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        let missing = MissingSegment::of(&error).map(MissingSegment::name);
+                        given_up.insert(missing.ok_or(error)?);
+                    }
+                },
+            }
         };
-        Ok(match clusters.divergence()? {
+        Ok(match found {
             Found::OneTimeline => divergence,
             Found::Fork(fork) => fork,
             Found::NotListed => {
@@ -230,17 +274,16 @@ impl<'a> Planner<'a> {
     }
 
     /// The end of the target's WAL; none where both are on one timeline and nobody needs it.
-    fn target_end(&self, divergence: Divergence) -> Result<Option<Lsn>> {
+    fn target_end(&mut self, divergence: Divergence) -> Result<Option<Lsn>> {
         if divergence.lsn == Lsn::MAX {
             return Ok(None);
         }
-        let control = &self.target_facts.control;
-        let location = control.checkpoint_location();
+        let location = self.target_facts.control.checkpoint_location();
+        let end = self.with_wal(|scan| scan.record_at(location, |record| record.end))?;
         if self.options.preview {
             return self.scan().last_valid_end(location).map(Some);
         }
-        let end = self.scan().record_at(location, |record| record.end)?;
-        Ok(Some(end.max(control.min_recovery_point())))
+        Ok(Some(end.max(self.target_facts.control.min_recovery_point())))
     }
 
     pub(super) fn scan(&self) -> WalScan<'_> {
@@ -249,7 +292,7 @@ impl<'a> Planner<'a> {
     }
 
     fn rewind(&mut self, divergence: Divergence, target_end: Lsn) -> Result<Manifest> {
-        let checkpoint = self.scan().last_checkpoint_before(divergence.lsn)?;
+        let checkpoint = self.last_checkpoint_before(divergence.lsn)?;
         let source_end = self.source_end()?;
         self.check_source_end(source_end, divergence.lsn)?;
         if self.options.check_only {
@@ -427,7 +470,7 @@ impl<'a> Planner<'a> {
 
     /// Reads the target's WAL from the last common checkpoint's record to its end.
     fn read_wal(
-        &self,
+        &mut self,
         fork: &Fork,
         source: &Inventory,
         target: &Inventory,
@@ -441,9 +484,21 @@ impl<'a> Planner<'a> {
             let shared = theirs.and_then(|theirs| theirs.size()).map_or(0, blocks);
             Some(KnownFile { file: paths.parse(&path)?, length, shared })
         });
-        let mut changed = ChangedBlocks::new(control.facts(), geometry.relation_segment_blocks, known);
+        let facts = control.facts();
+        let mut changed = ChangedBlocks::new(facts, geometry.relation_segment_blocks, known);
         let extent = Extent { start: fork.checkpoint.lsn, fork: fork.divergence.lsn, end: fork.target_end };
-        let (mut discarded, managers) = read_wal(&self.scan(), extent, self.progress, &mut changed)?;
+        let read = read_in_parallel(&self.scan(), extent, self.progress, &changed);
+        let (mut discarded, managers) = match read {
+            Some(read) => read,
+            None => {
+                changed.clear();
+                let mut reading = OrderedReading::new(extent, &changed, facts);
+                while let Err(error) = reading.go_on(&self.scan(), self.progress) {
+                    self.obtain_missing(error)?;
+                }
+                reading.finish()
+            }
+        };
         let end = self.read_received(&mut discarded, fork.target_end);
         let lost = changed.lost();
         let blocks = |relation| lost.get(&relation).copied().unwrap_or_default();
@@ -507,6 +562,7 @@ impl<'a> Planner<'a> {
                 through: Rule { rule: RuleName::SourceEnd },
                 timeline: self.source_facts.control.timeline(),
             },
+            obtained: self.obtained.list(self.target_facts.control.geometry().wal_segment_size),
             scanned: WalRange { from: fork.checkpoint.lsn, through: fork.target_end },
             segments: needed.segments(&on_target),
         }
@@ -517,7 +573,7 @@ impl<'a> Planner<'a> {
         let records = if moved.is_empty() {
             TablespaceRecords::default()
         } else {
-            TablespaceRecords::read(&self.scan(), replay, fork.target_end)
+            self.with_wal(|scan| TablespaceRecords::read(scan, replay, fork.target_end)).unwrap_or_default()
         };
         self.checks.extend(check_moved(moved, &records));
     }

@@ -2,7 +2,7 @@
 //!
 //! `facts` collects; `crate::checks`, `divergence`, `decide`, `path_rules` and `wal_files` are pure functions over what
 //! was collected; `scan` drives the WAL reader over the target's segments, `parallel_scan` several readers;
-//! `read_wal` does so with visitors (`changed_blocks`, `crate::discard`); `same_timeline` does not take equal histories for an answer;
+//! `read_wal` does so with visitors (`changed_blocks`, `crate::discard`); `missing_wal` gets what `pg_wal` lacks; `same_timeline` does not take equal histories for an answer;
 //! `equal_files` takes out what need not be copied, `provable` says for which files of a source that question can arise;
 //! `estimate` says how long it takes; `all_paths` decides on
 //! every path, `build` puts the manifest together. `preflight` and `space` tell what would keep an
@@ -41,6 +41,7 @@ mod divergence;
 mod equal_files;
 mod estimate;
 mod facts;
+mod missing_wal;
 mod new_tablespaces;
 mod parallel_scan;
 mod path_rules;
@@ -60,10 +61,11 @@ pub use changed_blocks::{BlockRecorder, ChangedBlocks, KnownFile, UnknownRelatio
 pub use decide::{Decision, DecisionContext, Undecidable, decide};
 pub use divergence::{Divergence, common_ancestor};
 pub use facts::{Cluster, control_facts, read_control_file, read_history};
+pub use missing_wal::{MissingSegment, missing_segment};
 pub use parallel_scan::Visitor;
 pub use path_rules::{ConfigPolicy, PathRules};
 pub use preflight::{new_links, obstacles};
 pub use provable::ProvableSource;
-pub use scan::{ScanEnd, WalScan, missing_segment};
+pub use scan::{CheckpointSearch, ScanEnd, WalScan};
 pub use space::rooms;
 pub use wal_files::{SourceWal, WalDecision, WalNeeds};

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use super::scan::WalScan;
 use crate::checks::{check, finding};
 use crate::cluster::rules::is_tablespace_link;
+use crate::error::Result;
 use crate::format::wal::resource_manager as rm;
 use crate::format::wal::{Record, Start};
 use crate::manifest::{Action, ActionKind, Check, CheckStatus};
@@ -28,15 +29,18 @@ pub(super) struct TablespaceRecords {
 
 impl TablespaceRecords {
     /// Reads the target's WAL from where replay begins up to its end.
-    pub(super) fn read(scan: &WalScan<'_>, start: Lsn, end: Lsn) -> Self {
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn read(scan: &WalScan<'_>, start: Lsn, end: Lsn) -> Result<Self> {
         let mut found = Self::default();
         let first = scan.format().record_start_after(start);
-        let read = scan.each(Start::Record(first), |record| {
+        scan.each(Start::Record(first), |record| {
             found.take(record);
             if record.end >= end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        found.complete = read.is_ok();
-        found
+        })?;
+        found.complete = true;
+        Ok(found)
     }
 
     fn take(&mut self, record: &Record<'_>) {

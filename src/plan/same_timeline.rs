@@ -3,13 +3,16 @@
 //! Two standbys that had replayed the same WAL and were promoted independently both call their
 //! new timeline by the same number and let it begin at the same position. Only their WAL tells.
 
+use std::collections::BTreeSet;
+
 use crate::cluster::{Holds, Source};
 use crate::error::{Error, Result};
 use crate::format::{ControlFile, DbState};
-use crate::types::{ClusterPath, Lsn, TimelineHistory};
+use crate::types::{ClusterPath, Lsn, TimelineHistory, WalFileName};
 
 use super::divergence::Divergence;
 use super::facts::Cluster;
+use super::missing_wal::MissingSegment;
 use super::scan::WalScan;
 
 /// Whether target and source have the same record at a position.
@@ -46,6 +49,8 @@ pub(super) struct OneTimeline<'a> {
     pub(super) source_control: &'a ControlFile,
     /// How far the source's WAL reaches.
     pub(super) source_end: Lsn,
+    /// Segments that the target lacks and that are nowhere to be had.
+    pub(super) given_up: &'a BTreeSet<WalFileName>,
 }
 
 impl OneTimeline<'_> {
@@ -54,7 +59,7 @@ impl OneTimeline<'_> {
     /// WAL that the source has dropped cannot be compared, but a standby cannot go on with it, either.
     ///
     /// # Errors
-    /// When they part at an unknown position.
+    /// When they part at an unknown position, or a segment is missing that has not been given up.
     pub(super) fn divergence(mut self) -> Result<Found> {
         let newest = self.target.control.checkpoint_location();
         let same = self.same_record(newest)?;
@@ -80,8 +85,16 @@ impl OneTimeline<'_> {
         if let Some(known) = same_by_position(lsn, self.source_end, self.source_control.state()) {
             return Ok(known);
         }
-        // What the target lacks cannot be compared.
-        let Ok((name, offset, ours)) = self.scan.raw_record_at(lsn) else { return Ok(Same::NothingToCompare) };
+        let (name, offset, ours) = match self.scan.raw_record_at(lsn) {
+            Ok(record) => record,
+            Err(error)
+                if MissingSegment::of(&error).is_some_and(|missing| !self.given_up.contains(&missing.name())) =>
+            {
+                return Err(error);
+            }
+            // What the target lacks cannot be compared.
+            Err(_) => return Ok(Same::NothingToCompare),
+        };
         let size = self.target.control.geometry().wal_segment_size;
         let path = format!("pg_wal/{}", name.text(size));
         let Ok(path) = ClusterPath::new(path.as_bytes()) else { return Ok(Same::NothingToCompare) };
@@ -92,6 +105,36 @@ impl OneTimeline<'_> {
             Holds::Unknown => Same::NotListed,
         })
     }
+}
+
+/// Whether the source has other WAL where the target, which was a primary, ends, although the histories part only
+/// later: then the target has gone on by itself, from where nobody knows.
+///
+/// # Errors
+/// When the source cannot be read.
+pub(super) fn ends_apart(
+    target: &Cluster,
+    scan: &WalScan<'_>,
+    source: &mut dyn Source,
+    theirs: &TimelineHistory,
+) -> Result<bool> {
+    // A standby's last checkpoint is its primary's.
+    if target.control.state() != DbState::ShutDown {
+        return Ok(false);
+    }
+    let Ok((name, offset, ours)) = scan.raw_record_at(target.control.checkpoint_location()) else { return Ok(false) };
+    let size = target.control.geometry().wal_segment_size;
+    let timeline = theirs.timeline_of_segment(name.segment.end(size)).unwrap_or(name.timeline);
+    for name in [name, WalFileName { timeline, ..name }] {
+        let path = format!("pg_wal/{}", name.text(size));
+        let Ok(path) = ClusterPath::new(path.as_bytes()) else { return Ok(false) };
+        match source.holds(&path, offset, &ours)? {
+            Holds::Yes | Holds::Unknown => return Ok(false),
+            Holds::No => return Ok(true),
+            Holds::NoFile => {}
+        }
+    }
+    Ok(false)
 }
 
 /// The answer where the source's WAL does not reach up to a record: a primary has not written it, while

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
+use super::missing_wal::MissingSegment;
 use crate::cluster::{WalFile, WalFiles};
 use crate::error::{Error, ErrorId, Result};
 use crate::format::Checkpoint;
@@ -17,16 +18,6 @@ pub(super) const PIECE: usize = 128 << 10;
 
 /// What to do about a segment that is there and is no use.
 const GOOD_COPY: &str = "put a good copy of the segment into the target's pg_wal, from the WAL archive, and plan again; where there is none, make the target anew from a base backup";
-
-/// What is said around the name of a segment that is not there.
-const MISSING: &str = "the target's WAL segment ";
-const MISSING_END: &str = " is missing, but the plan must read it";
-
-/// The segment that a plan lacks, from the text of the error, or of the check, that says so.
-#[must_use]
-pub fn missing_segment(text: &str) -> Option<&str> {
-    text.strip_prefix(MISSING)?.split_once(MISSING_END).map(|(name, _)| name)
-}
 
 /// One cluster's WAL, along its line of timelines.
 #[derive(Clone, Copy)]
@@ -43,6 +34,24 @@ pub struct ScanEnd {
     pub end: Lsn,
     /// How many records there were.
     pub records: u64,
+}
+
+/// How far the search for the last common checkpoint has come.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckpointSearch {
+    /// Where the first record begins that does not count.
+    stop: Lsn,
+    /// The segment to look in.
+    segment: SegmentNumber,
+}
+
+impl CheckpointSearch {
+    /// Begins at the fork.
+    #[must_use]
+    pub fn before(fork: Lsn, format: &WalFormat) -> Self {
+        let stop = format.record_start_after(fork);
+        Self { stop, segment: SegmentNumber::of(stop, format.geometry.wal_segment_size) }
+    }
 }
 
 impl std::fmt::Debug for WalScan<'_> {
@@ -98,7 +107,7 @@ impl<'a> WalScan<'a> {
             match reader.feed(pages, &mut *visit) {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(broken) => return Ok(broken),
-                Err(error) => return Err(self.unreadable(name, error)),
+                Err(error) => return Err(self.unreadable(name, file.as_ref(), error)),
             }
         }
         Ok(ControlFlow::Continue(()))
@@ -189,43 +198,54 @@ impl<'a> WalScan<'a> {
         }
     }
 
-    /// Finds the last checkpoint whose record begins before the fork, going back segment by
-    /// segment and through each from its first record on.
+    /// Finds the last checkpoint whose record begins before the fork.
+    ///
+    /// # Errors
+    /// As [`WalScan::step_back`].
+    pub fn last_checkpoint_before(&self, fork: Lsn) -> Result<CommonCheckpoint> {
+        let mut search = CheckpointSearch::before(fork, &self.format);
+        loop {
+            if let Some(found) = self.step_back(&mut search)? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Looks for the last checkpoint of a segment whose record begins before the fork, reading the segment from its first record on;
+    /// where there is none, the next call looks in the one before.
     ///
     /// pg_rewind follows the links from record to record instead; the outcome is the same.
     ///
     /// # Errors
-    /// When a segment on the way cannot be read, or a record reaches across the fork.
-    pub fn last_checkpoint_before(&self, fork: Lsn) -> Result<CommonCheckpoint> {
+    /// When the segment, or what a record of it reaches into, cannot be read: the same may be asked again. When a record
+    /// reaches across the fork, or there is no segment before.
+    pub fn step_back(&self, search: &mut CheckpointSearch) -> Result<Option<CommonCheckpoint>> {
         let size = self.format.geometry.wal_segment_size;
-        let mut stop = self.format.record_start_after(fork);
-        let mut segment = SegmentNumber::of(stop, size);
-        loop {
-            let mut first = None;
-            let mut found = None;
-            let reached = self.each(Start::FirstOf(segment.start(size)), |record| {
-                first = first.or(Some(record.lsn));
-                if record.lsn >= stop {
-                    return ControlFlow::Break(record.lsn);
-                }
-                found = self.checkpoint(record).or(found.take());
-                ControlFlow::Continue(())
-            })?;
-            if reached != stop {
-                return Err(Error::precondition(format!(
-                    "no record of the target begins at {stop}, where the histories part"
-                ))
-                .hint("a history file or pg_wal is another cluster's; make the target anew from a base backup"));
+        let stop = search.stop;
+        let mut first = None;
+        let mut found = None;
+        let reached = self.each(Start::FirstOf(search.segment.start(size)), |record| {
+            first = first.or(Some(record.lsn));
+            if record.lsn >= stop {
+                return ControlFlow::Break(record.lsn);
             }
-            if let Some(checkpoint) = found {
-                return Ok(checkpoint);
-            }
-            stop = first.unwrap_or(stop);
-            segment = segment.previous().ok_or_else(|| {
+            found = self.checkpoint(record).or(found.take());
+            ControlFlow::Continue(())
+        })?;
+        if reached != stop {
+            return Err(Error::precondition(format!(
+                "no record of the target begins at {stop}, where the histories part"
+            ))
+            .hint("a history file or pg_wal is another cluster's; make the target anew from a base backup"));
+        }
+        if found.is_none() {
+            search.stop = first.unwrap_or(stop);
+            search.segment = search.segment.previous().ok_or_else(|| {
                 Error::of(ErrorId::WalMissing, "the target's WAL has no checkpoint before the fork")
                     .hint("pg_wal is another cluster's; make the target anew from a base backup")
             })?;
         }
+        Ok(found)
     }
 
     /// The end of the last record that is whole before `limit`, found in the segment that holds it
@@ -266,6 +286,23 @@ impl<'a> WalScan<'a> {
         Some(CommonCheckpoint { lsn: record.lsn, redo, time, timeline })
     }
 
+    /// Whether all segments from the one with `start` to the one before `end` are there.
+    ///
+    /// # Errors
+    /// When one that is there cannot be opened.
+    pub fn has_all(&self, start: Lsn, end: Lsn) -> Result<bool> {
+        let size = self.format.geometry.wal_segment_size;
+        let mut segment = SegmentNumber::of(start, size);
+        while segment.start(size) < end {
+            let name = WalFileName { timeline: self.timeline_of(segment), segment };
+            if self.files.open(name, size)?.is_none() {
+                return Ok(false);
+            }
+            segment = segment.next();
+        }
+        Ok(true)
+    }
+
     fn timeline_of(&self, segment: SegmentNumber) -> TimelineId {
         let end = segment.end(self.format.geometry.wal_segment_size);
         self.history.timeline_of_segment(end).unwrap_or_default()
@@ -275,8 +312,7 @@ impl<'a> WalScan<'a> {
         let name = WalFileName { timeline: self.timeline_of(segment), segment };
         match self.files.open(name, self.format.geometry.wal_segment_size)? {
             Some(file) => Ok((name, file)),
-            None => Err(Error::of(ErrorId::WalMissing, format!("{MISSING}{}{MISSING_END}", self.text(name)))
-            .hint("put the segment back into the target's pg_wal, from the WAL archive or from the source, and plan again")),
+            None => Err(MissingSegment::new(name, self.text(name)).into_error()),
         }
     }
 
@@ -289,7 +325,7 @@ impl<'a> WalScan<'a> {
         let page = self.format.geometry.wal_page_size as usize;
         let buffer = buffer.get_mut(..page).unwrap_or_default();
         let pages = self.read_pages(name, file, start, buffer)?;
-        self.format.page_header(pages, start).map(|_| ()).map_err(|error| self.unreadable(name, error))
+        self.format.page_header(pages, start).map(|_| ()).map_err(|error| self.unreadable(name, file, error))
     }
 
     /// Reads whole pages from `from` on, at most to the end of the segment.
@@ -320,8 +356,9 @@ impl<'a> WalScan<'a> {
         }
     }
 
-    fn unreadable(&self, name: WalFileName, error: WalError) -> Error {
-        Error::of(ErrorId::WalDamaged, format!("the target's WAL segment {} cannot be read", self.text(name)))
+    fn unreadable(&self, name: WalFileName, file: &dyn WalFile, error: WalError) -> Error {
+        let whose = if file.is_spare() { ", which is not from its pg_wal," } else { "" };
+        Error::of(ErrorId::WalDamaged, format!("the target's WAL segment {}{whose} cannot be read", self.text(name)))
             .because(error)
             .hint(GOOD_COPY)
     }

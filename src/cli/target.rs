@@ -1,0 +1,171 @@
+//! Making a target ready to be planned for: recovered, if that is wished, and with a command for WAL that it lacks.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use pg_unfork::cluster::Source;
+use pg_unfork::error::{Error, ErrorId, Result};
+use pg_unfork::format::DbState;
+use pg_unfork::interrupt::Interrupt;
+use pg_unfork::io::{
+    DataDirectory, Lock, LockKind, PostgresOptions, Programs, RestoreCommand, put_back_signals, recover,
+    signals_are_aside,
+};
+use pg_unfork::manifest::{Manifest, Verdict};
+use pg_unfork::plan::{PlanOptions, common_ancestor, make_plan, read_control_file};
+use pg_unfork::progress::Silent;
+
+use super::output;
+
+/// What a target may need before it can be planned for.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct PreparationArguments {
+    /// Have WAL segments that the target's pg_wal lacks restored by the restore_command in its settings, which its own
+    /// postgres tells. They are read where nobody else sees them, and never put into pg_wal.
+    #[arg(short = 'c', long)]
+    pub(super) restore_target_wal: bool,
+    /// The same by this command, of any settings independent: %f is the segment's name, %p the path where it must go. Its environment
+    /// has PG_REWIND=1.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "restore_target_wal")]
+    pub(super) restore_command: Option<OsString>,
+    /// The target's main file of settings, where it is not in its data directory and its last command line does not
+    /// name it.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config_file: Option<PathBuf>,
+    /// If the target did not stop in good order, have its own postgres recover it first, in single-user mode. This writes
+    /// below the target.
+    #[arg(long)]
+    pub(super) recover_target: bool,
+    /// The directory of the target's postgres; without it, beside this program, in PATH, and where packages put it.
+    #[arg(long, value_name = "DIR")]
+    pub(super) pg_bindir: Option<PathBuf>,
+}
+
+impl PreparationArguments {
+    /// Whether programs may be run, which must end when this one shall.
+    pub(super) fn run_programs(&self) -> bool {
+        self.restore_target_wal || self.restore_command.is_some() || self.recover_target
+    }
+
+    fn programs(&self) -> Programs {
+        Programs { directory: self.pg_bindir.clone() }
+    }
+}
+
+/// Makes a target ready, and locks it against those who write: hold the lock while the plan is made. Whatever a recovery that was killed
+/// has put aside is put back; the target is recovered if that is wished and needed; it gets a command for WAL that it
+/// lacks. No server may run on it, but for a preview.
+///
+/// # Errors
+/// When somebody else is at work on the target, it cannot or must not be recovered, or no command is to be had.
+pub(super) fn prepare(
+    target: &mut DataDirectory,
+    source: &mut dyn Source,
+    arguments: &PreparationArguments,
+    options: &PlanOptions,
+    interrupt: &Interrupt,
+) -> Result<Lock> {
+    target.stop_on(interrupt.clone());
+    let directory = target.path().to_owned();
+    if signals_are_aside(&directory) {
+        let _alone = Lock::take(&directory, LockKind::Exclusive)?;
+        if put_back_signals(&directory)? {
+            output::note(
+                "pg_unfork: put back standby.signal or recovery.signal, which a recovery that was killed had put aside\n",
+            );
+        }
+    }
+    if let Some(command) = restore_command(target, arguments, interrupt)? {
+        target.restore_by(command);
+    }
+    if arguments.recover_target {
+        let _alone = Lock::take(&directory, LockKind::Exclusive)?;
+        recover_target(target, source, arguments, options, interrupt)?;
+    }
+    Lock::take(&directory, LockKind::Shared)
+}
+
+fn restore_command(
+    target: &mut DataDirectory,
+    arguments: &PreparationArguments,
+    interrupt: &Interrupt,
+) -> Result<Option<RestoreCommand>> {
+    let is_named = arguments.restore_command.is_some();
+    if !is_named && !arguments.restore_target_wal {
+        return Ok(None);
+    }
+    let major = read_control_file(target, "target")?.facts().major;
+    if let Some(command) = &arguments.restore_command {
+        return RestoreCommand::new(command, major, output::note, interrupt.clone()).map(Some);
+    }
+    let postgres = arguments.programs().postgres(major.number(), interrupt)?;
+    let settings = PostgresOptions::of(target.path(), arguments.config_file.as_deref(), major);
+    RestoreCommand::of_target(&postgres, &settings, major, output::note, interrupt.clone()).map(Some)
+}
+
+fn recover_target(
+    target: &mut DataDirectory,
+    source: &mut dyn Source,
+    arguments: &PreparationArguments,
+    options: &PlanOptions,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let control = read_control_file(target, "target")?;
+    if control.is_sealed() {
+        return Err(Error::of(ErrorId::UnderWay, "target is sealed: an apply began on it and did not finish")
+            .hint("go on with it (pg_unfork apply -D DIR) or take it back (pg_unfork undo -D DIR)"));
+    }
+    if control.state().is_clean() {
+        output::note("pg_unfork: the target stopped in good order and needs no recovery\n");
+        return Ok(());
+    }
+    let postgres = arguments.programs().postgres(control.facts().major.number(), interrupt)?;
+    let settings = PostgresOptions::of(target.path(), arguments.config_file.as_deref(), control.facts().major);
+    let preview = PlanOptions { check_only: true, preview: true, ..options.clone() };
+    let outlook = make_plan(target, source, &preview, &Silent)?;
+    match outlook_of(&outlook, control.state()) {
+        Outlook::Recover => {}
+        // The plan itself says why.
+        Outlook::Impossible => return Ok(()),
+        Outlook::Follows => {
+            return Err(Error::of(
+                ErrorId::RecoveryFailed,
+                "the target need not be rewound: the source has all of its WAL",
+            )
+            .hint("start it as a standby as it is; recovered by itself it could not follow any more"));
+        }
+    }
+    output::note("pg_unfork: the target did not stop in good order: its postgres recovers it\n");
+    recover(target.path(), &postgres, &settings, interrupt)?;
+    if read_control_file(target, "target")?.state().is_clean() {
+        output::note("pg_unfork: the target is recovered\n");
+        return Ok(());
+    }
+    Err(Error::of(ErrorId::RecoveryFailed, "recovery has ended, but the target's control file does not say so")
+        .hint("start the target's server alone, as it was started before, and stop it in good order"))
+}
+
+/// What recovering a target would come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outlook {
+    /// It can be rewound then, or need not be.
+    Recover,
+    /// No plan would be possible: there is no reason to write anything.
+    Impossible,
+    /// The source has all of its WAL. What ends its recovery would be WAL that the source does not have, in the middle of
+    /// what it has.
+    Follows,
+}
+
+/// What a preview says of recovering a target in this state. One whose WAL ends just where the histories part, or on the
+/// source's timeline, where it is a primary, is recovered as pg_rewind does it.
+fn outlook_of(preview: &Manifest, state: DbState) -> Outlook {
+    let fork = common_ancestor(&preview.source.history, &preview.target.history).map(|found| found.lsn);
+    let ends_before = preview.target.wal_end.zip(fork).is_some_and(|(end, fork)| end < fork);
+    match preview.verdict {
+        Verdict::Impossible => Outlook::Impossible,
+        Verdict::NotNeeded if ends_before || state == DbState::InArchiveRecovery => Outlook::Follows,
+        Verdict::NotNeeded | Verdict::Rewind => Outlook::Recover,
+    }
+}
