@@ -4,15 +4,17 @@
 //! planned afresh. Nothing is written to standard output, and no write to standard error counts.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pg_unfork::apply::{self, Condition, Outcome, after_first_write};
 use pg_unfork::cluster::{ClusterReader, ReadAt, Source, SourceKind};
 use pg_unfork::compat::{self, Caller, Kind, Line, Misuse, Options, Request, SourceOption, SyncWish};
 use pg_unfork::error::{Context, Error, ErrorId, ErrorKind, Result};
 use pg_unfork::format::{ControlFile, DbState, Major};
+use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{
-    DataDirectory, DirectoryStore, Load, Lock, LockKind, Patience, Signals, SyncMethod, is_posixly_correct,
+    DataDirectory, DirectoryStore, Load, Lock, LockKind, Patience, Programs, Signals, SyncMethod, is_posixly_correct,
+    put_back_signals,
 };
 use pg_unfork::manifest::{Manifest, Verdict, identify, write_json};
 use pg_unfork::plan::{PlanOptions, common_ancestor, control_facts, make_plan, read_control_file, read_history};
@@ -22,6 +24,7 @@ use super::applying::Applying;
 use super::args::{DEFAULT_SOURCE_TIMEOUT, ProgressMode};
 use super::kilobytes::Kilobytes;
 use super::plan::nothing_begun;
+use super::target::{Outlook, PreparationArguments, prepare_alone};
 use super::{ExitCode, is_root, output, source, state};
 
 /// The name that a link or a copy of the program must have to be a drop-in.
@@ -42,7 +45,7 @@ pub(super) fn run(program: &OsStr, arguments: &[OsString]) -> ExitCode {
     match compat::parse(caller, arguments) {
         Err(misuse) => misused(misuse),
         Ok(Request::Help) => answer(compat::help()),
-        Ok(Request::Version) => answer(&compat::version(None, newest_major())),
+        Ok(Request::Version) => answer(&version()),
         Ok(Request::Rewind(options)) => match rewind(&options) {
             Ok(code) => code,
             Err(error) => {
@@ -68,8 +71,13 @@ fn answer(text: &str) -> ExitCode {
     }
 }
 
-fn newest_major() -> u32 {
-    Major::ALL.iter().map(|major| major.number()).max().unwrap_or_default()
+fn version() -> String {
+    let majors: Vec<u32> = Major::ALL.iter().rev().map(|major| major.number()).collect();
+    let found = Programs::default().nearest(&majors, &Interrupt::new());
+    compat::version(
+        found.as_ref().map(|postgres| postgres.version.as_str()),
+        majors.first().copied().unwrap_or_default(),
+    )
 }
 
 fn say(lines: impl IntoIterator<Item = Line>) {
@@ -143,6 +151,9 @@ impl Run<'_> {
         if let Some(process) = self.target.running_server()? {
             say(compat::running(process));
             return Ok(Round::Over(ExitCode::Failure));
+        }
+        if !self.options.dry_run && put_back_signals(self.target.path())? {
+            info("put back standby.signal or recovery.signal, which a recovery that was killed had put aside");
         }
         match self.condition()? {
             Condition::Applying => self.go_on(),
@@ -255,7 +266,11 @@ impl Run<'_> {
         if self.options.progress && source.kind() == SourceKind::LiveServer {
             info("connected to server");
         }
+        let control = read_control_file(&mut self.target, "target")?;
+        let is_unclean = !control.state().is_clean() && !control.is_sealed() && self.options.ensure_shutdown;
         let options = PlanOptions {
+            // Where recovery comes first, a dry run can only say how things stand.
+            preview: is_unclean && self.options.dry_run,
             // pg_rewind of a major works on that major, and has no option for it.
             allow_unreleased: true,
             write_recovery_conf: self.options.write_recovery_conf,
@@ -263,8 +278,14 @@ impl Run<'_> {
             created: state::utc(),
             ..PlanOptions::default()
         };
+        if self.prepare(&mut *source, &options, is_unclean)? == Outlook::Follows {
+            info("no server has to recover the target alone: the source has all of its WAL");
+            info("no rewind required");
+            return Ok(Round::Over(ExitCode::Done));
+        }
         let planned = make_plan(&mut self.target, &mut *source, &options, &self.progress);
         let mut manifest = planned.map_err(nothing_begun)?;
+        self.signals.interrupt().check()?;
         drop(source);
         identify(&mut manifest)?;
         say(compat::before_work(&manifest, &self.shown()));
@@ -273,6 +294,10 @@ impl Run<'_> {
         }
         if manifest.verdict == Verdict::Impossible {
             return Ok(Round::Over(ExitCode::Failure));
+        }
+        if options.preview {
+            info("the target was not shut down cleanly: its own postgres would recover it before all that");
+            return Ok(Round::Over(ExitCode::Done));
         }
         if manifest.verdict == Verdict::NotNeeded && (manifest.recovery.is_none() || self.options.dry_run) {
             return Ok(Round::Over(ExitCode::Done));
@@ -288,6 +313,21 @@ impl Run<'_> {
             }
             done => done.map(Round::Over),
         }
+    }
+
+    /// Has an unclean target recovered, and arranges for WAL that it lacks.
+    fn prepare(&mut self, source: &mut dyn Source, options: &PlanOptions, is_unclean: bool) -> Result<Outlook> {
+        let arguments = PreparationArguments {
+            restore_target_wal: self.options.restore_target_wal,
+            config_file: self.options.config_file.as_ref().map(PathBuf::from),
+            recover_target: is_unclean && !self.options.dry_run,
+            ..PreparationArguments::default()
+        };
+        if arguments.run_programs() {
+            // What is run must not outlive this program.
+            self.signals.wait_for_what_is_in_hand();
+        }
+        prepare_alone(&mut self.target, source, &arguments, options, self.signals.interrupt()).map_err(nothing_begun)
     }
 
     /// Applies a plan, or goes on with it; a dry run only looks at everything that an apply would look at.

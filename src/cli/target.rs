@@ -81,9 +81,34 @@ pub(super) fn prepare(
     }
     if arguments.recover_target {
         let _alone = Lock::take(&directory, LockKind::Exclusive)?;
-        recover_target(target, source, arguments, options, interrupt)?;
+        if recover_target(target, source, arguments, options, interrupt)? == Outlook::Follows {
+            let message = "the target need not be rewound: the source has all of its WAL";
+            return Err(Error::of(ErrorId::RecoveryFailed, message)
+                .hint("start it as a standby as it is; recovered by itself it could not follow any more"));
+        }
     }
     Lock::take(&directory, LockKind::Shared)
+}
+
+/// The same for those who hold the lock already; says what recovering the target has come to, or would.
+///
+/// # Errors
+/// When the target cannot or must not be recovered, or no command is to be had.
+pub(super) fn prepare_alone(
+    target: &mut DataDirectory,
+    source: &mut dyn Source,
+    arguments: &PreparationArguments,
+    options: &PlanOptions,
+    interrupt: &Interrupt,
+) -> Result<Outlook> {
+    target.stop_on(interrupt.clone());
+    if let Some(command) = restore_command(target, arguments, interrupt)? {
+        target.restore_by(command);
+    }
+    if !arguments.recover_target {
+        return Ok(Outlook::Recover);
+    }
+    recover_target(target, source, arguments, options, interrupt)
 }
 
 fn restore_command(
@@ -110,7 +135,7 @@ fn recover_target(
     arguments: &PreparationArguments,
     options: &PlanOptions,
     interrupt: &Interrupt,
-) -> Result<()> {
+) -> Result<Outlook> {
     let control = read_control_file(target, "target")?;
     if control.is_sealed() {
         return Err(Error::of(ErrorId::UnderWay, "target is sealed: an apply began on it and did not finish")
@@ -118,29 +143,22 @@ fn recover_target(
     }
     if control.state().is_clean() {
         output::note("pg_unfork: the target stopped in good order and needs no recovery\n");
-        return Ok(());
+        return Ok(Outlook::Recover);
     }
     let postgres = arguments.programs().postgres(control.facts().major.number(), interrupt)?;
     let settings = PostgresOptions::of(target.path(), arguments.config_file.as_deref(), control.facts().major);
     let preview = PlanOptions { check_only: true, preview: true, ..options.clone() };
     let outlook = make_plan(target, source, &preview, &Silent)?;
-    match outlook_of(&outlook, control.state()) {
-        Outlook::Recover => {}
-        // The plan itself says why.
-        Outlook::Impossible => return Ok(()),
-        Outlook::Follows => {
-            return Err(Error::of(
-                ErrorId::RecoveryFailed,
-                "the target need not be rewound: the source has all of its WAL",
-            )
-            .hint("start it as a standby as it is; recovered by itself it could not follow any more"));
-        }
+    let outlook = outlook_of(&outlook, control.state());
+    // Why a plan is impossible, that says itself.
+    if outlook != Outlook::Recover {
+        return Ok(outlook);
     }
     output::note("pg_unfork: the target did not stop in good order: its postgres recovers it\n");
     recover(target.path(), &postgres, &settings, interrupt)?;
     if read_control_file(target, "target")?.state().is_clean() {
         output::note("pg_unfork: the target is recovered\n");
-        return Ok(());
+        return Ok(Outlook::Recover);
     }
     Err(Error::of(ErrorId::RecoveryFailed, "recovery has ended, but the target's control file does not say so")
         .hint("start the target's server alone, as it was started before, and stop it in good order"))
@@ -148,8 +166,8 @@ fn recover_target(
 
 /// What recovering a target would come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outlook {
-    /// It can be rewound then, or need not be.
+pub(super) enum Outlook {
+    /// It can be planned for then, or needed none.
     Recover,
     /// No plan would be possible: there is no reason to write anything.
     Impossible,

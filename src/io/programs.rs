@@ -51,6 +51,17 @@ impl Programs {
             .hint("name the directory that has it: --pg-bindir DIR"))
     }
 
+    /// Finds the nearest `postgres`, whatever its major: where several were installed by packages, that of the first of
+    /// `majors`.
+    #[must_use]
+    pub fn nearest(&self, majors: &[u32], interrupt: &Interrupt) -> Option<Postgres> {
+        let places = majors.iter().flat_map(|&major| self.places(major)).map(|directory| directory.join("postgres"));
+        places.filter(|path| path.is_file()).find_map(|path| {
+            let version = version_of(&path, interrupt).ok().flatten()?;
+            Some(Postgres { path, version })
+        })
+    }
+
     fn places(&self, major: u32) -> Vec<PathBuf> {
         if let Some(directory) = &self.directory {
             return vec![directory.clone()];

@@ -160,7 +160,7 @@ mod tests {
     fn only_whole_segments_are_taken() {
         let size = WalSegmentSize::new(1 << 20).unwrap();
         let name = WalFileName { timeline: TimelineId::new(1), segment: SegmentNumber::of(Lsn::new(0), size) };
-        let mut take = |there: usize, good: bool| {
+        let take = |there: usize, good: bool| {
             let mut read = |offset: u64| {
                 let left = there.saturating_sub(usize::try_from(offset).unwrap());
                 Ok((there > 0).then(|| vec![7; left.min(300_000)]))

@@ -1,10 +1,13 @@
 //! Command lines that pg_rewind refuses are refused in its words.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::support::outcome::Outcome;
 use crate::support::rewind::pg_rewind;
+use crate::support::scratch;
 use crate::support::servers::{Installation, Major};
 
 /// Arguments, apart by blanks; `''` is an empty one.
@@ -156,6 +159,18 @@ fn help_and_version() {
         let number = version.strip_prefix("pg_rewind (PostgreSQL) ").unwrap();
         assert!(number.starts_with(|first: char| first.is_ascii_digit()) && number.ends_with('\n'), "{version}");
     }
+}
+
+/// The version is that of the server beside the program.
+#[test]
+fn version_of_the_server_beside_it() {
+    let directory = scratch::directory("bin");
+    let (postgres, program) = (directory.path().join("postgres"), directory.path().join("pg_rewind"));
+    fs::write(&postgres, "#!/bin/sh\necho 'postgres (PostgreSQL) 14.99 (Debian 14.99-1)'\n").unwrap();
+    fs::set_permissions(&postgres, fs::Permissions::from_mode(0o755)).unwrap();
+    symlink(pg_rewind(&[]).get_program(), &program).unwrap();
+    let version = Outcome::of(Command::new(program).arg("--version")).success().stdout;
+    assert_eq!(version, "pg_rewind (PostgreSQL) 14.99 (Debian 14.99-1)\n");
 }
 
 /// Two ways to call it, and one name.

@@ -6,11 +6,9 @@ use std::process::{Command, Stdio};
 
 use crate::support::cluster::{Cluster, Stop};
 use crate::support::life::assert_follows;
-use crate::support::likeness::From;
 use crate::support::outcome::Outcome;
 use crate::support::pair::Pair;
 use crate::support::rewind::{command, course, pg_rewind, rewind};
-use crate::support::scratch;
 use crate::support::servers::Major;
 use crate::support::stock::{self, Source};
 use crate::support::tree::{self, Tree, modification_times};
@@ -41,9 +39,10 @@ fn nobody_listens() {
     let again = pair.copy_target();
     let run = command(&again, Source::Server(&pair.source, REWIND_USER), &["--debug"]);
     let mut shell = Command::new("bash");
-    let script = "(exec -a pg_rewind \"$@\"; echo $? >&3) 3>status 2>&1 | true; cat status; rm status";
+    let script = "((exec -a pg_rewind \"$@\"); echo $? >&3) 3>status 2>&1 | true; cat status; rm status";
     shell.current_dir(again.base()).args(["-c", script, "bash"]).arg(run.get_program()).args(run.get_args());
-    assert_eq!(Outcome::of(&mut shell).success().stdout, "0\n");
+    let outcome = Outcome::of(&mut shell).success();
+    assert_eq!(outcome.stdout, "0\n", "{outcome}");
 }
 
 /// What is changed by no run that shall not change anything.
@@ -188,5 +187,4 @@ fn files_that_grow() {
     // At rest it is rewound.
     let _ = rewind(&pair.target, Source::Directory(&pair.source), &[]).success();
     assert_eq!(fs::read(pair.target.path("grows")).unwrap(), fs::read(&growing).unwrap());
-    let _ = (From::Stopped, scratch::root());
 }

@@ -37,7 +37,7 @@ fn databases_and_group_access() {
 
 #[test]
 fn extra_files() {
-    through_the_drop_in(|| files::extra_files(Major(13), From::Live));
+    through_the_drop_in(|| files::extra_files(Major(18), From::Live));
 }
 
 #[test]
