@@ -138,9 +138,9 @@ fn target_is_stopped(c: &Preconditions<'_>) -> Check {
         state.is_clean(),
         format!("target state: {}", state.words()),
         if state == DbState::InArchiveRecovery {
-            "it is a standby that did not stop in good order, or was just restored or rewound: start it as a standby (with standby.signal, never without), stop it in good order, and plan again"
+            "it is a standby that did not stop in good order, or was just restored or rewound: start it as a standby (with standby.signal, never without), stop it in good order, and plan again; where it cannot be started, plan with --recover-target"
         } else {
-            "if no server runs on it, in another container or on another machine either, start it alone and stop it in good order (pg_ctl stop -m fast), so that it finishes its crash recovery; then plan again"
+            "if no server runs on it, in another container or on another machine either, start it alone and stop it in good order (pg_ctl stop -m fast), so that it finishes its crash recovery; then plan again; or plan with --recover-target, which has its postgres recover it"
         },
     );
     if c.preview && checked.status == CheckStatus::Fail {

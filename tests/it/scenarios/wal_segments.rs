@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Child, Stdio};
 
 use pg_unfork::types::Lsn;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::histories::{insert, lsn, primary, standby_of};
 use super::scenarios;
@@ -197,19 +197,18 @@ fn missing_on_the_target(major: Major, from: From) {
     let segment = common["wal"]["segments"][1]["file"].as_str().unwrap();
     let path = format!("pg_wal/{segment}");
     fs::remove_file(pair.target.path(&path)).unwrap();
-    let before = Tree::of(&pair.target);
-    let (_, outcome) = Plan::make(&pair.target, pair.source(from), &[]);
-    assert_eq!(outcome.status.code(), Some(4), "{outcome}");
-    assert!(outcome.stderr.contains(segment) && outcome.stderr.contains("from the source"), "{outcome}");
-    assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
-    let stock = stock::rewind(&pair.copy_target(), pair.source(from), &[]).failure();
+    let stock_target = pair.copy_target();
+    let stock = stock::rewind(&stock_target, pair.source(from), &[]).failure();
     assert!(stock.stderr.contains(segment), "{stock}");
-    // As the hint says.
-    fs::copy(pair.source.path(&path), pair.target.path(&path)).unwrap();
-    if from == From::Stopped {
-        pair.source.start();
-    }
-    pair.assert_like_stock_and_lives(from);
+    // What its users do by hand.
+    fs::copy(pair.source.path(&path), stock_target.path(&path)).unwrap();
+    let before = Tree::of(&pair.target);
+    let plan = Plan::of(&pair.target, pair.source(from), &[]).json();
+    assert_eq!(tree::diff(&before, &Tree::of(&pair.target), &|_| false), [""; 0]);
+    assert_eq!(plan["wal"]["obtained"], json!([{"file": segment, "from": "source"}]));
+    assert_eq!(plan["discarded"], common["discarded"]);
+    pair.rewind_beside_stock(&stock_target, from);
+    pair.assert_lives(from);
 }
 
 /// A segment of the common WAL is not as it should be: the source's replaces it.
