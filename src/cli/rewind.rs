@@ -24,7 +24,7 @@ use super::applying::Applying;
 use super::args::{DEFAULT_SOURCE_TIMEOUT, ProgressMode};
 use super::kilobytes::Kilobytes;
 use super::plan::nothing_begun;
-use super::target::{Outlook, PreparationArguments, prepare_alone};
+use super::target::{PreparationArguments, Prepared, prepare_alone};
 use super::{ExitCode, is_root, output, source, state};
 
 /// The name that a link or a copy of the program must have to be a drop-in.
@@ -278,10 +278,17 @@ impl Run<'_> {
             created: state::utc(),
             ..PlanOptions::default()
         };
-        if self.prepare(&mut *source, &options, is_unclean)? == Outlook::Follows {
-            info("no server has to recover the target alone: the source has all of its WAL");
-            info("no rewind required");
-            return Ok(Round::Over(ExitCode::Done));
+        match self.prepare(&mut *source, &options, is_unclean)? {
+            Prepared::Ready => {}
+            Prepared::Follows => {
+                info("the target was not shut down cleanly, but the source has all of its WAL: it is left as it is");
+                info("no rewind required");
+                return Ok(Round::Over(ExitCode::Done));
+            }
+            Prepared::InVain(outlook) => {
+                say(compat::before_work(&outlook, &self.shown()));
+                return Ok(Round::Over(ExitCode::Failure));
+            }
         }
         let planned = make_plan(&mut self.target, &mut *source, &options, &self.progress);
         let mut manifest = planned.map_err(nothing_begun)?;
@@ -316,7 +323,7 @@ impl Run<'_> {
     }
 
     /// Has an unclean target recovered, and arranges for WAL that it lacks.
-    fn prepare(&mut self, source: &mut dyn Source, options: &PlanOptions, is_unclean: bool) -> Result<Outlook> {
+    fn prepare(&mut self, source: &mut dyn Source, options: &PlanOptions, is_unclean: bool) -> Result<Prepared> {
         let arguments = PreparationArguments {
             restore_target_wal: self.options.restore_target_wal,
             config_file: self.options.config_file.as_ref().map(PathBuf::from),

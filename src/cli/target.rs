@@ -12,7 +12,7 @@ use pg_unfork::io::{
     DataDirectory, Lock, LockKind, PostgresOptions, Programs, RestoreCommand, put_back_signals, recover,
     signals_are_aside,
 };
-use pg_unfork::manifest::{Manifest, Verdict};
+use pg_unfork::manifest::{CheckStatus, Manifest, Verdict};
 use pg_unfork::plan::{PlanOptions, common_ancestor, make_plan, read_control_file};
 use pg_unfork::progress::Silent;
 
@@ -81,16 +81,34 @@ pub(super) fn prepare(
     }
     if arguments.recover_target {
         let _alone = Lock::take(&directory, LockKind::Exclusive)?;
-        if recover_target(target, source, arguments, options, interrupt)? == Outlook::Follows {
-            let message = "the target need not be rewound: the source has all of its WAL";
-            return Err(Error::of(ErrorId::RecoveryFailed, message)
-                .hint("start it as a standby as it is; recovered by itself it could not follow any more"));
+        match recover_target(target, source, arguments, options, interrupt)? {
+            Prepared::Ready => {}
+            Prepared::InVain(outlook) => output::note(&format!(
+                "pg_unfork: WARNING: the target is not recovered, which would be in vain: {}\n",
+                reasons(&outlook)
+            )),
+            Prepared::Follows => {
+                let message = "the target need not be rewound: the source has all of its WAL";
+                return Err(Error::of(ErrorId::RecoveryFailed, message)
+                    .hint("start it as a standby as it is; recovered by itself it could not follow any more"));
+            }
         }
     }
     Lock::take(&directory, LockKind::Shared)
 }
 
-/// The same for those who hold the lock already; says what recovering the target has come to, or would.
+/// What preparing a target has come to.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// It can be planned for.
+    Ready,
+    /// It was not recovered: no plan would be possible then, as this preview says.
+    InVain(Box<Manifest>),
+    /// It was not recovered: it follows the source as it is, and recovered by itself it could not any more.
+    Follows,
+}
+
+/// The same for those who hold the lock already, and put back what a recovery that was killed has put aside.
 ///
 /// # Errors
 /// When the target cannot or must not be recovered, or no command is to be had.
@@ -100,13 +118,13 @@ pub(super) fn prepare_alone(
     arguments: &PreparationArguments,
     options: &PlanOptions,
     interrupt: &Interrupt,
-) -> Result<Outlook> {
+) -> Result<Prepared> {
     target.stop_on(interrupt.clone());
     if let Some(command) = restore_command(target, arguments, interrupt)? {
         target.restore_by(command);
     }
     if !arguments.recover_target {
-        return Ok(Outlook::Recover);
+        return Ok(Prepared::Ready);
     }
     recover_target(target, source, arguments, options, interrupt)
 }
@@ -135,7 +153,7 @@ fn recover_target(
     arguments: &PreparationArguments,
     options: &PlanOptions,
     interrupt: &Interrupt,
-) -> Result<Outlook> {
+) -> Result<Prepared> {
     let control = read_control_file(target, "target")?;
     if control.is_sealed() {
         return Err(Error::of(ErrorId::UnderWay, "target is sealed: an apply began on it and did not finish")
@@ -143,31 +161,37 @@ fn recover_target(
     }
     if control.state().is_clean() {
         output::note("pg_unfork: the target stopped in good order and needs no recovery\n");
-        return Ok(Outlook::Recover);
+        return Ok(Prepared::Ready);
     }
     let postgres = arguments.programs().postgres(control.facts().major.number(), interrupt)?;
     let settings = PostgresOptions::of(target.path(), arguments.config_file.as_deref(), control.facts().major);
     let preview = PlanOptions { check_only: true, preview: true, ..options.clone() };
     let outlook = make_plan(target, source, &preview, &Silent)?;
-    let outlook = outlook_of(&outlook, control.state());
-    // Why a plan is impossible, that says itself.
-    if outlook != Outlook::Recover {
-        return Ok(outlook);
+    match outlook_of(&outlook, control.state()) {
+        Outlook::Recover => {}
+        Outlook::Impossible => return Ok(Prepared::InVain(Box::new(outlook))),
+        Outlook::Follows => return Ok(Prepared::Follows),
     }
     output::note("pg_unfork: the target did not stop in good order: its postgres recovers it\n");
     recover(target.path(), &postgres, &settings, interrupt)?;
     if read_control_file(target, "target")?.state().is_clean() {
         output::note("pg_unfork: the target is recovered\n");
-        return Ok(Outlook::Recover);
+        return Ok(Prepared::Ready);
     }
     Err(Error::of(ErrorId::RecoveryFailed, "recovery has ended, but the target's control file does not say so")
         .hint("start the target's server alone, as it was started before, and stop it in good order"))
 }
 
+/// Why a plan is impossible.
+fn reasons(manifest: &Manifest) -> String {
+    let failed = manifest.checks.iter().filter(|check| check.status == CheckStatus::Fail);
+    failed.map(|check| check.detail.as_str()).collect::<Vec<_>>().join("; ")
+}
+
 /// What recovering a target would come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outlook {
-    /// It can be planned for then, or needed none.
+enum Outlook {
+    /// It can be rewound then, or need not be.
     Recover,
     /// No plan would be possible: there is no reason to write anything.
     Impossible,

@@ -199,15 +199,17 @@ fn killed_in_the_middle() {
 fn killed_standbys() {
     let (mut before_fork, mut behind) = (None, None);
     let pair = Pair::simple(Major(16), |builder| {
-        builder.before_fork(|primary| before_fork = Some(primary.standby_left_behind())).on_target_after_fork(
-            |target| {
-                let standby = target.basebackup_standby(RecoveryConfig::Harness);
+        builder
+            .before_fork(|primary| {
+                let standby = primary.basebackup_standby(RecoveryConfig::Harness);
                 standby.start();
-                target.sql("postgres", "CREATE TABLE late AS SELECT g FROM generate_series(1, 5000) g");
-                standby.wait_for_catchup(target);
                 behind = Some(standby);
-            },
-        )
+            })
+            .before_fork(|primary| before_fork = Some(primary.standby_left_behind()))
+            .on_target_after_fork(|target| {
+                target.sql("postgres", "CREATE TABLE late AS SELECT g FROM generate_series(1, 5000) g");
+                target.wait_for("postgres", "bool_and(replay_lsn = pg_current_wal_lsn()) FROM pg_stat_replication");
+            })
     });
     let (before_fork, behind) = (before_fork.unwrap(), behind.unwrap());
     let bindir = bindir(&behind);
