@@ -41,6 +41,10 @@
 //! each reader by itself and joined afterwards. What is remembered of relations and transactions has limits; within
 //! them the parts come to the same however the WAL was shared out.
 //!
+//! A segment that the target's `pg_wal` lacks ends what is being read. It is got then, from the source's `pg_wal` if it lies
+//! before the fork, or by a `restore_command`, into a file without a name, and reading begins again where it stood: so nothing is
+//! asked for that no record needs. Several readers are used only where all is there.
+//!
 //! In a preview the target's server may be running, or have crashed: then the WAL ends where no valid record follows
 //! the last checkpoint's. Files that vanish meanwhile are not there. Such a plan is never applied.
 //!
@@ -82,6 +86,10 @@
 //!   no page is on disk whose record is not, and an inserted position can lie behind a page
 //!   header that replay never reaches. For a standby it is the minimum recovery point, also for a
 //!   stopped one (pg_rewind: its last checkpoint).
+//! - A target that ends before the fork, and was a primary, needs no rewind only if the source's WAL has its last checkpoint's
+//!   record. Otherwise it was recovered by itself, and has parted from the source before their histories say so.
+//! - A target that did not stop in good order is recovered only if a preview says that this can lead to a rewind, with its
+//!   archiving off, all of its WAL kept, and `fsync` as it is set (pg_rewind turns that off, and syncs all later).
 //! - `PG_VERSION` of a database that only the source has is copied (pg_rewind 13 forgets it).
 //! - A symlink on the source that hides data (as `pg_xact`, or below `base`) is refused: what is behind it
 //!   would not be rewound. Other links are left, as pg_rewind does.
@@ -185,8 +193,12 @@
 //!
 //! # Stopping, going on, going back
 //!
+//! Programs that are run for a plan end with it: they have a process group of their own, which gets a signal, too, and SIGKILL three
+//! seconds later.
+//!
 //! SIGHUP, SIGINT and SIGTERM end an apply or an undo as an error would (what has come is made durable and
-//! journaled, as far as that takes three seconds), a second one at once; a plan they just end. A closed stdout or stderr stops nothing.
+//! journaled, as far as that takes three seconds), a second one at once; a plan they just end,
+//! or, where programs are run for it, as an error would. A closed stdout or stderr stops nothing.
 //!
 //! However an apply ends early, `apply` of the same plan goes on with it: phases and pieces (64 MiB) that the journal
 //! has are not copied again. The source may be at another address by then, and a live one must not be behind what was

@@ -17,7 +17,7 @@ use super::applying::Applying;
 use super::args::ApplyArguments;
 use super::progress::Watch;
 use super::show::read_manifest;
-use super::{ExitCode, output, source, state};
+use super::{ExitCode, output, source, state, target};
 
 /// Applies a plan.
 pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
@@ -28,6 +28,7 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<ExitCode> {
     let mut target = DataDirectory::open(&directory)?;
     let directory = target.path().to_owned();
     let _lock = Lock::take(&directory, LockKind::Exclusive)?;
+    target::put_back(&directory)?;
     let (manifest, document) = named.map_or_else(|| state::stored_manifest(&directory), Ok)?;
     expect(arguments.expect_digest.as_deref(), &manifest)?;
     let sync = arguments.sync.method();

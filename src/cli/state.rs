@@ -21,7 +21,7 @@ use serde::Serialize;
 use super::args::{CleanArguments, StatusArguments, StatusFormat, UndoArguments};
 use super::progress::Watch;
 use super::show::read_manifest;
-use super::{ExitCode, output};
+use super::{ExitCode, output, target};
 
 /// What `-N` leaves to do, for the last lines of a command.
 pub(super) const NOT_DURABLE: &str = "pg_unfork: WARNING: nothing is durable yet (-N): after a crash of the machine the \
@@ -209,6 +209,7 @@ pub(super) fn take_back(
 pub(super) fn undo(arguments: &UndoArguments) -> Result<ExitCode> {
     let mut target = DataDirectory::open(&arguments.target)?;
     let _lock = Lock::take(target.path(), LockKind::Exclusive)?;
+    target::put_back(target.path())?;
     let (manifest, _) = stored_manifest(target.path())?;
     let directory = target.path().to_owned();
     let interrupt = interrupt_on_signals()?;
@@ -254,6 +255,7 @@ pub(super) fn clean(arguments: &CleanArguments) -> Result<ExitCode> {
     let mut target = DataDirectory::open(&arguments.target)?;
     let directory = target.path().to_owned();
     let _lock = Lock::take(&directory, LockKind::Exclusive)?;
+    target::put_back(&directory)?;
     let manifest = stored_manifest(&directory).ok().map(|(manifest, _)| manifest);
     let done = drop_kept(&mut target, manifest.as_ref(), arguments.force)?;
     let shown = directory.display();

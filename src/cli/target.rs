@@ -1,7 +1,7 @@
 //! Making a target ready to be planned for: recovered, if that is wished, and with a command for WAL that it lacks.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pg_unfork::cluster::Source;
@@ -70,11 +70,7 @@ pub(super) fn prepare(
     let directory = target.path().to_owned();
     if signals_are_aside(&directory) {
         let _alone = Lock::take(&directory, LockKind::Exclusive)?;
-        if put_back_signals(&directory)? {
-            output::note(
-                "pg_unfork: put back standby.signal or recovery.signal, which a recovery that was killed had put aside\n",
-            );
-        }
+        put_back(&directory)?;
     }
     if let Some(command) = restore_command(target, arguments, interrupt)? {
         target.restore_by(command);
@@ -127,6 +123,19 @@ pub(super) fn prepare_alone(
         return Ok(Prepared::Ready);
     }
     recover_target(target, source, arguments, options, interrupt)
+}
+
+/// Puts back what a recovery that was killed has put aside. Call this while nobody else can be at work on the target.
+///
+/// # Errors
+/// When a server runs on it, or nothing can be written.
+pub(super) fn put_back(directory: &Path) -> Result<()> {
+    if put_back_signals(directory)? {
+        output::note(
+            "pg_unfork: put back standby.signal or recovery.signal, which a recovery that was killed had put aside\n",
+        );
+    }
+    Ok(())
 }
 
 fn restore_command(

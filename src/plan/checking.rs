@@ -51,7 +51,7 @@ impl Planner<'_> {
     ) {
         let after = AfterApply { target: self.target, source: self.source, target_files, source_files, actions };
         let settings = after.settings();
-        self.checks.push(replay_wal(&wal.segments, self.other_wal(&settings)));
+        self.checks.push(replay_wal(&wal.segments, self.other_wal(&settings), &wal.obtained));
         if let Some(facts) = &self.server {
             self.checks.push(source_wal_retention(facts, self.needed_wal(wal, redo)));
         }

@@ -7,7 +7,8 @@ use super::super::{bytes, count, number};
 use super::row;
 use crate::cluster::SourceKind;
 use crate::manifest::{
-    Action, ActionKind, KeptReason, Manifest, PathRuleKind, PathState, Reason, RecoveryPlan, Scope, Verdict, WalPlace,
+    Action, ActionKind, KeptReason, Manifest, ObtainedFrom, PathRuleKind, PathState, Reason, RecoveryPlan, Scope,
+    Verdict, WalPlace,
 };
 
 /// What an apply does; none where it does nothing.
@@ -162,6 +163,13 @@ fn wal(manifest: &Manifest) -> Option<Part> {
     }
     if at(WalPlace::Target) > 0 {
         content.push_str(&format!(", {} of them on the target only", at(WalPlace::Target)));
+    }
+    let from = |place| wal.obtained.iter().filter(|segment| segment.from == place).count() as u64;
+    for (place, whose) in [(ObtainedFrom::Source, "the source"), (ObtainedFrom::RestoreCommand, "the archive")] {
+        if from(place) > 0 {
+            content
+                .push_str(&format!("; for the plan {} came from {whose}", count(from(place), "segment", "segments")));
+        }
     }
     let missing = at(WalPlace::Missing);
     if missing > 0 {
