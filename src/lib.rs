@@ -41,9 +41,9 @@
 //! each reader by itself and joined afterwards. What is remembered of relations and transactions has limits; within
 //! them the parts come to the same however the WAL was shared out.
 //!
-//! A segment that the target's `pg_wal` lacks ends what is being read. It is got then, from the source's `pg_wal` if it lies
-//! before the fork, or by a `restore_command`, into a file without a name, and reading begins again where it stood: so nothing is
-//! asked for that no record needs. Several readers are used only where all is there.
+//! A segment that the target's `pg_wal` lacks ends what is being read. It is got then, from the source's `pg_wal` if it
+//! lies before the fork, or by a `restore_command`, into a file without a name, and reading begins again where it
+//! stood: so nothing is asked for that no record needs. Several readers are used only where all is there.
 //!
 //! In a preview the target's server may be running, or have crashed: then the WAL ends where no valid record follows
 //! the last checkpoint's. Files that vanish meanwhile are not there. Such a plan is never applied.
@@ -193,8 +193,8 @@
 //!
 //! # Stopping, going on, going back
 //!
-//! Programs that are run for a plan end with it: they have a process group of their own, which gets a signal, too, and SIGKILL three
-//! seconds later.
+//! Programs that are run for a plan end with it: they have a process group of their own, which gets a signal, too, and
+//! SIGKILL three seconds later.
 //!
 //! SIGHUP, SIGINT and SIGTERM end an apply or an undo as an error would (what has come is made durable and
 //! journaled, as far as that takes three seconds), a second one at once; a plan they just end,

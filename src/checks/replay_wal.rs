@@ -19,8 +19,8 @@ pub enum OtherWal {
 /// How many ranges of segments are listed.
 const MOST_RANGES: usize = 50;
 
-/// Every segment that recovery will read, and where it is. Of those that neither side has, `obtained` may have been got from
-/// an archive to be read for the plan; replay will need them again.
+/// Every segment that recovery will read, and where it is. Of those that neither side has, `obtained` may have been got
+/// from an archive to be read for the plan; replay will need them again.
 pub fn replay_wal(segments: &[WalSegmentPlan], elsewhere: OtherWal, obtained: &[ObtainedSegment]) -> Check {
     let missing: Vec<&str> =
         segments.iter().filter(|s| s.place == WalPlace::Missing).map(|s| s.file.as_str()).collect();

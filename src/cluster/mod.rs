@@ -101,8 +101,8 @@ pub trait Target: ClusterReader + WalFiles + LocalFiles {
     /// When a directory that it consists of cannot be opened.
     fn site(&self) -> Result<Box<dyn Site>>;
 
-    /// Lets the `restore_command` that was given for this target restore a segment that its `pg_wal` lacks. It is never put there:
-    /// [`WalFiles::open`] finds it for some time, if `check` has found nothing wrong with it.
+    /// Lets the `restore_command` that was given for this target restore a segment that its `pg_wal` lacks. It is never
+    /// put there: [`WalFiles::open`] finds it for some time, if `check` has found nothing wrong with it.
     ///
     /// # Errors
     /// When the command fails in a way that is final, what it gave is no segment of `size`, or `check` fails.
@@ -353,15 +353,15 @@ pub trait Source: ClusterReader {
         Names::default()
     }
 
-    /// Begins to look for what [`Source::names`] gives, where that can go on while the source is asked other things; what
-    /// comes back waits for it.
+    /// Begins to look for what [`Source::names`] gives, where that can go on while the source is asked other things;
+    /// what comes back waits for it.
     fn begin_names(&mut self, databases: Vec<u32>, relations: Vec<RelFileNumber>) -> Box<dyn FnOnce() -> Names> {
         let names = self.names(&databases, &relations);
         Box::new(move || names)
     }
 
-    /// What all databases and relations are called on it, up to a limit, as far as its server tells in a minute; nothing
-    /// for a stopped directory. Nothing depends on it.
+    /// What all databases and relations are called on it, up to a limit, as far as its server tells in a minute;
+    /// nothing for a stopped directory. Nothing depends on it.
     fn all_names(&mut self) -> Names {
         Names::default()
     }

@@ -18,9 +18,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// For the cluster in `directory` (a real path), with the command line in its `postmaster.opts`. Its main file of settings is
-    /// `config_file`, or the one that the command line names; where neither says so and the data directory has none, the
-    /// one that Debian's packages use.
+    /// For the cluster in `directory` (a real path), with the command line in its `postmaster.opts`. Its main file of
+    /// settings is `config_file`, or the one that the command line names; where neither says so and the data directory
+    /// has none, the one that Debian's packages use.
     #[must_use]
     pub fn of(directory: &Path, config_file: Option<&Path>, major: Major) -> Self {
         let last_start = std::fs::read(directory.join("postmaster.opts")).unwrap_or_default();

@@ -27,8 +27,8 @@ pub struct Postgres {
 }
 
 impl Programs {
-    /// Finds `postgres` of a major version: in the directory that was named, or else beside this program, in `PATH`, and
-    /// where Debian's and RHEL's packages put it.
+    /// Finds `postgres` of a major version: in the directory that was named, or else beside this program, in `PATH`,
+    /// and where Debian's and RHEL's packages put it.
     ///
     /// # Errors
     /// When there is none, saying where it was looked for; or when `interrupt` is set meanwhile.

@@ -1,7 +1,7 @@
 //! Crash recovery of a target that did not stop in good order, by its own server in single-user mode.
 //!
-//! A server in that mode refuses `standby.signal`, so that and `recovery.signal` are put aside into the state directory meanwhile.
-//! However this ends, they are put back: by the next run, too, if this one could not.
+//! A server in that mode refuses `standby.signal`, so that and `recovery.signal` are put aside into the state directory
+//! meanwhile. However this ends, they are put back: by the next run, too, if this one could not.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
@@ -33,8 +33,8 @@ const ASIDE: &str = "aside.";
 const SETTINGS: [&str; 4] =
     ["archive_mode=off", "wal_keep_size=2147483647", "log_destination=stderr", "logging_collector=off"];
 
-/// Lets `postgres` recover the cluster in `directory` (a real path), of which it must be sure that nobody uses it and that it needs that.
-/// Its control file says afterwards whether it is at rest.
+/// Lets `postgres` recover the cluster in `directory` (a real path), of which it must be sure that nobody uses it and
+/// that it needs that. Its control file says afterwards whether it is at rest.
 ///
 /// # Errors
 /// When recovery fails; the cluster is then as unclean as before. When the work shall stop.

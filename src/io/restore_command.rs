@@ -41,8 +41,8 @@ enum Tried {
 }
 
 impl RestoreCommand {
-    /// The command `text` for a target of `major`. What it writes to standard error is given to `notes`, as whole lines and within
-    /// bounds.
+    /// The command `text` for a target of `major`. What it writes to standard error is given to `notes`, as whole lines
+    /// and within bounds.
     ///
     /// # Errors
     /// When it has placeholders that cannot be filled in.
@@ -81,8 +81,8 @@ impl RestoreCommand {
         Self::new(OsStr::from_bytes(text), major, notes, interrupt)
     }
 
-    /// Asks for the segment called `file`, which is to be put at `path`: again after a pause, where that fails and is not
-    /// fatal. Says whether it is there.
+    /// Asks for the segment called `file`, which is to be put at `path`: again after a pause, where that fails and is
+    /// not fatal. Says whether it is there.
     ///
     /// # Errors
     /// When the command cannot be run, was ended by a signal, or has an exit status above 125, as a shell has that does
@@ -146,8 +146,8 @@ fn expand(text: &[u8], file: &str, path: &Path, major: Major) -> Result<Vec<u8>>
     })
 }
 
-/// What PostgreSQL takes for more than a file that is not in the archive: a signal, and statuses with which shells say that
-/// there was a signal or that there is no such program.
+/// What PostgreSQL takes for more than a file that is not in the archive: a signal, and statuses with which shells say
+/// that there was a signal or that there is no such program.
 fn fatal(status: ExitStatus) -> Option<String> {
     match (status.signal(), status.code()) {
         (Some(signal), _) => Some(format!("signal {signal}")),

@@ -14,8 +14,8 @@ use crate::cluster::{Restored, WalFile};
 use crate::error::{Context, Error, ErrorId, Result};
 use crate::types::{WalFileName, WalSegmentSize};
 
-/// The room that segments may take, in bytes, and how many files; a few there may be in any case. Those that were got first are given up first, and
-/// got again if need be.
+/// The room that segments may take, in bytes, and how many files; a few there may be in any case. Those that were got
+/// first are given up first, and got again if need be.
 const ROOM: (u64, usize) = (1 << 30, 256);
 /// Fewer would not do: a record reaches over the end of one.
 const LEAST: usize = 4;
@@ -60,7 +60,8 @@ impl SpareWal {
         Ok(Restored::Yes)
     }
 
-    /// Takes a segment from elsewhere, read in parts, if `check` finds nothing wrong with it. Says whether it was there.
+    /// Takes a segment from elsewhere, read in parts, if `check` finds nothing wrong with it. Says whether it was
+    /// there.
     ///
     /// # Errors
     /// When it cannot be read or kept, is not as long as a segment, or `check` fails.

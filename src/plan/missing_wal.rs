@@ -145,7 +145,8 @@ impl Planner<'_> {
     /// Gets the segment for want of which reading failed.
     ///
     /// # Errors
-    /// The error itself where it is about something else, or, with all places that were asked, where the segment is at none.
+    /// The error itself where it is about something else, or, with all places that were asked, where the segment is at
+    /// none.
     pub(super) fn obtain_missing(&mut self, error: Error) -> Result<()> {
         let Some(mut missing) = MissingSegment::of(&error).cloned() else { return Err(error) };
         let name = missing.name;
@@ -195,8 +196,8 @@ impl Planner<'_> {
     }
 }
 
-/// Proves, as far as its first page tells, that a file is the segment `name` of the WAL along `history`. What is further in
-/// it is checked when it is read.
+/// Proves, as far as its first page tells, that a file is the segment `name` of the WAL along `history`. What is
+/// further in it is checked when it is read.
 ///
 /// # Errors
 /// When it is of another cluster, major, size, position or timeline.

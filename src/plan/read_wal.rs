@@ -55,8 +55,8 @@ impl Visitor for Collector<'_> {
     }
 }
 
-/// Reads the target's WAL into `changed`, and counts what is discarded: on all processors. None where that does not work
-/// out; then nothing counts, and an [`OrderedReading`] must find out what is wrong, if anything is.
+/// Reads the target's WAL into `changed`, and counts what is discarded: on all processors. None where that does not
+/// work out; then nothing counts, and an [`OrderedReading`] must find out what is wrong, if anything is.
 pub(super) fn read_in_parallel(
     scan: &WalScan<'_>,
     extent: Extent,
@@ -101,8 +101,8 @@ impl<'a> OrderedReading<'a> {
     /// Reads from where an earlier call has stopped to the end.
     ///
     /// # Errors
-    /// When the WAL cannot be read or understood. Where a segment is missing, reading can go on once it is there: the link
-    /// to the last record that was read is checked then.
+    /// When the WAL cannot be read or understood. Where a segment is missing, reading can go on once it is there: the
+    /// link to the last record that was read is checked then.
     pub(super) fn go_on(&mut self, scan: &WalScan<'_>, progress: &dyn Progress) -> Result<()> {
         let Self { collector, extent, at } = self;
         progress.begin(Stage::ScanWal, Some(extent.end.since(extent.start)));

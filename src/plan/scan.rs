@@ -211,14 +211,14 @@ impl<'a> WalScan<'a> {
         }
     }
 
-    /// Looks for the last checkpoint of a segment whose record begins before the fork, reading the segment from its first record on;
-    /// where there is none, the next call looks in the one before.
+    /// Looks for the last checkpoint of a segment whose record begins before the fork, reading the segment from its
+    /// first record on; where there is none, the next call looks in the one before.
     ///
     /// pg_rewind follows the links from record to record instead; the outcome is the same.
     ///
     /// # Errors
-    /// When the segment, or what a record of it reaches into, cannot be read: the same may be asked again. When a record
-    /// reaches across the fork, or there is no segment before.
+    /// When the segment, or what a record of it reaches into, cannot be read: the same may be asked again. When a
+    /// record reaches across the fork, or there is no segment before.
     pub fn step_back(&self, search: &mut CheckpointSearch) -> Result<Option<CommonCheckpoint>> {
         let size = self.format.geometry.wal_segment_size;
         let stop = search.stop;

@@ -125,8 +125,8 @@ fn bindir(cluster: &Cluster) -> String {
     cluster.installation().bin("").display().to_string()
 }
 
-/// All of the target's WAL is in an archive. The plan is the one with all of it in `pg_wal`, asks for each segment once and for
-/// none that is not needed, and the outcome is stock's.
+/// All of the target's WAL is in an archive. The plan is the one with all of it in `pg_wal`, asks for each segment once
+/// and for none that is not needed, and the outcome is stock's.
 fn archive_mode(major: Major) {
     let Pair { source, target } = Pair::shared(major).copy();
     let archive = Archive::new();
@@ -228,8 +228,8 @@ fn without_a_source_all_comes_from_the_archive() {
     assert_eq!(plan["target"]["wal_end"], reference.json()["target"]["wal_end"]);
 }
 
-/// What lies before the fork is in a live source's `pg_wal`, too, with pg_rewind's privileges; what lies behind is never taken from
-/// there, and is missed by name.
+/// What lies before the fork is in a live source's `pg_wal`, too, with pg_rewind's privileges; what lies behind is
+/// never taken from there, and is missed by name.
 #[test]
 fn from_a_live_source() {
     let Pair { source, target } = Pair::shared(Major(14)).copy();

@@ -40,7 +40,8 @@ fn is_empty_file(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
 }
 
-/// A primary was killed; somebody has made it a standby already. Archiving is on, and nothing is archived. The outcome is stock's.
+/// A primary was killed; somebody has made it a standby already. Archiving is on, and nothing is archived. The outcome
+/// is stock's.
 fn killed_primary(major: Major) {
     let archive = scratch::directory("archive");
     let log = archive.path().join("log");
@@ -85,8 +86,8 @@ fn killed_primary_of_17() {
     killed_primary(Major(17));
 }
 
-/// Settings elsewhere, which the last command line names, and which name another data directory; or which are named to us.
-/// A program that is asked in vain, a plan that would be impossible, a backup: nothing is written then.
+/// Settings elsewhere, which the last command line names, and which name another data directory; or which are named to
+/// us. A program that is asked in vain, a plan that would be impossible, a backup: nothing is written then.
 #[test]
 fn settings_elsewhere_and_what_keeps_from_recovering() {
     let Pair { source, target } = crashed(Major(15), "");
@@ -194,7 +195,8 @@ fn killed_in_the_middle() {
     assert_eq!(plan.json()["verdict"], "rewind");
 }
 
-/// A standby that was killed behind the fork is recovered and rewound; one before it can follow as it is, and stays as it is.
+/// A standby that was killed behind the fork is recovered and rewound; one before it can follow as it is, and stays as
+/// it is.
 #[test]
 fn killed_standbys() {
     let (mut before_fork, mut behind) = (None, None);
@@ -232,7 +234,8 @@ fn killed_standbys() {
     assert_sound_at_rest(&behind);
 }
 
-/// Whoever recovers a standby by hand, before the fork, parts it from the source there: that is not taken for a target that follows.
+/// Whoever recovers a standby by hand, before the fork, parts it from the source there: that is not taken for a target
+/// that follows.
 #[test]
 fn recovered_by_hand_before_the_fork() {
     let mut standby = None;
