@@ -481,7 +481,7 @@ _pg_unfork() {
             return 0
             ;;
         pg_unfork__subcmd__plan)
-            opts="-D -o -R -T -P -h --target-pgdata --source-pgdata --source-server --source-listing --output --write-recovery-conf --with-password --check-only --keep --exclude --config-policy --tablespace-mapping --detailed-exitcode --compare --allow-unreleased --preview --source-timeout --progress --help"
+            opts="-D -o -R -T -c -P -h --target-pgdata --source-pgdata --source-server --source-listing --output --write-recovery-conf --with-password --check-only --keep --exclude --config-policy --tablespace-mapping --restore-target-wal --restore-command --config-file --recover-target --pg-bindir --detailed-exitcode --compare --allow-unreleased --preview --source-timeout --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -532,6 +532,18 @@ _pg_unfork() {
                     return 0
                     ;;
                 -T)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --restore-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pg-bindir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

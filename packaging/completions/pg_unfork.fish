@@ -52,6 +52,9 @@ complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l exclude -d 
 complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l config-policy -d 'Whose settings the target has afterwards: postgresql.conf, what that includes, postgresql.auto.conf, pg_hba.conf, pg_ident.conf' -r -f -a "source\t'The source\'s'
 target\t'Its own'"
 complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -s T -l tablespace-mapping -d 'Where a tablespace goes that only the source has: OLD=NEW, its directory there and the one on the target; may be given several times' -r
+complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l restore-command -d 'The same by this command, of any settings independent: %f is the segment\'s name, %p the path where it must go. Its environment has PG_REWIND=1' -r
+complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l config-file -d 'The target\'s main file of settings, where it is not in its data directory and its last command line does not name it' -r -F
+complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l pg-bindir -d 'The directory of the target\'s postgres; without it, beside this program, in PATH, and where packages put it' -r -F
 complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l compare -d 'Also say what is different from an earlier plan for this target' -r -F
 complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l source-timeout -d 'How long a source server that is lost or silent is waited for, without getting any further; 0 gives up at once. An answer may take half of it' -r
 complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -s P -l progress -d 'What standard error tells of work that takes long; without a value, plain' -r -f -a "auto\t'Bars on a terminal, a line now and then elsewhere'
@@ -61,6 +64,8 @@ none\t'Nothing of progress'"
 complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -s R -l write-recovery-conf -d 'Make the target a standby of the source: standby.signal, and primary_conninfo from --source-server without its password'
 complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l with-password -d 'Also write the password into primary_conninfo, in plain text: the one that the apply is given in its connection string or PGPASSWORD. The plan never holds it'
 complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l check-only -d 'Say only whether a rewind is needed and possible: stops after the timelines, and what it writes cannot be applied'
+complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -s c -l restore-target-wal -d 'Have WAL segments that the target\'s pg_wal lacks restored by the restore_command in its settings, which its own postgres tells. They are read where nobody else sees them, and never put into pg_wal'
+complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l recover-target -d 'If the target did not stop in good order, have its own postgres recover it first, in single-user mode. This writes below the target'
 complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l detailed-exitcode -d 'Exit with 0 where there is nothing to do, with 2 where there is, and with another status where the plan failed'
 complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l allow-unreleased -d 'Accept a major version of PostgreSQL that is not released yet'
 complete -c pg_unfork -n "__fish_pg_unfork_using_subcommand plan" -l preview -d 'Tell how things stand while the target\'s server is still running, or has crashed: what would be lost, what would be copied. Reads the target\'s WAL up to its last valid record. Such a plan cannot be applied'

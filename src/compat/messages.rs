@@ -110,7 +110,8 @@ fn ancestry(manifest: &Manifest) -> Vec<Line> {
 
 /// Warnings of a plan that an approval may wait for, and of what pg_rewind does to any target; the last one is repeated
 /// when the rewind is done.
-const OF_EVERY_REWIND: [&str; 5] = ["preview", "source_wal_retention", "configuration", "log_files", "starts_as_standby"];
+const OF_EVERY_REWIND: [&str; 5] =
+    ["preview", "source_wal_retention", "configuration", "log_files", "starts_as_standby"];
 
 /// What is said of a check that did not pass.
 fn check_lines(check: &Check, source: SourceKind) -> Vec<Line> {

@@ -38,3 +38,4 @@ mod target_side;
 mod tidy;
 mod unclean_targets;
 mod wal_decoding;
+mod wrappers;
