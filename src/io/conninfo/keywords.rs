@@ -14,14 +14,6 @@ pub enum Handling {
     Obsolete,
     /// Refused, for this reason.
     Refused(&'static str),
-    /// Not supported yet. Empty and the values listed here mean the same as leaving it out, so they
-    /// are accepted (and dropped); anything else is an error.
-    NotYet {
-        /// Values that change nothing.
-        neutral: &'static [&'static str],
-        /// Whether libpq looks at the keyword only when TLS may be used.
-        tls: bool,
-    },
 }
 
 /// One connection keyword of libpq.

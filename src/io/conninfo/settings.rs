@@ -99,23 +99,12 @@ impl Settings {
 
     /// Refuses settings that nothing here acts on.
     ///
-    /// A variable for TLS is no obstacle when TLS is switched off: libpq would not look at it.
-    ///
     /// # Errors
     ///
     /// The first unsupported setting, in the order of [`KEYWORDS`].
     pub(super) fn refuse_unsupported(&self) -> Result<(), ConnInfoError> {
-        let no_tls = self.get("sslmode").is_some_and(|given| given.text == "disable");
         for (keyword, value) in self.iter() {
-            let refusal = match keyword.handling {
-                Handling::NotYet { neutral, tls } => {
-                    let idle = tls && no_tls && matches!(value.setting, Setting::Variable(_));
-                    (!idle && !value.text.is_empty() && !neutral.contains(&value.text)).then_some("not yet")
-                }
-                Handling::Refused(reason) => Some(reason),
-                _ => None,
-            };
-            if let Some(reason) = refusal {
+            if let Handling::Refused(reason) = keyword.handling {
                 return Err(ConnInfoError::NotSupported { setting: value.setting, reason });
             }
         }

@@ -35,6 +35,11 @@ impl Certificate {
         self.0.tbs_certificate().issuer() == self.0.tbs_certificate().subject()
     }
 
+    /// Whether another one names it as its issuer.
+    pub(super) fn has_issued(&self, other: &Self) -> bool {
+        self.0.tbs_certificate().subject() == other.0.tbs_certificate().issuer()
+    }
+
     /// Whom it is made out to, for people.
     pub(super) fn subject(&self) -> String {
         let subject = self.0.tbs_certificate().subject().to_string();

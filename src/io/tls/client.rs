@@ -195,7 +195,7 @@ fn is_within_limits(scheme: &Parameters) -> bool {
         Kdf::Pbkdf2(parameters) => parameters.iteration_count <= MOST_ROUNDS,
         Kdf::Scrypt(parameters) => {
             let (n, r, p) = (parameters.cost_parameter, parameters.block_size, parameters.parallelization);
-            let blocks = u64::from(n).saturating_add(u64::from(p) + 2);
+            let blocks = n.saturating_add(u64::from(p) + 2);
             blocks.saturating_mul(128 * u64::from(r)) <= MOST_SCRYPT_MEMORY
         }
         _ => false,

@@ -279,115 +279,87 @@ fn outcome(greeted: Result<Greeted, String>) -> String {
     greeted.map_or_else(|error| error, |_| "ok".to_owned())
 }
 
+/// Checks that a server is verified by these trusted certificates with that outcome, in either version of TLS.
+fn verify(what: &str, roots: &str, (chain, key): &(String, String), expected: &str) {
+    for version in [&TLS12, &TLS13] {
+        let server = Server { versions: vec![version], ..Server::new(chain, key) };
+        let mut place = Place::new();
+        place.write("root.crt", roots);
+        let said = outcome(place.greet(&server, Some("localhost")));
+        assert!(said.contains(expected), "{what}: {said}");
+        // Without trusted certificates any will do, and its key must be there.
+        fs::remove_file(place.path("root.crt")).unwrap();
+        assert_eq!(outcome(place.greet(&server, Some("elsewhere"))), "ok", "{what}");
+        place.settings.verify = Verify::Chain;
+        assert!(place.error().contains("root.crt\" does not exist: give sslrootcert"), "{}", place.error());
+    }
+}
+
 #[test]
-fn servers_are_verified_as_openssl_does() {
+fn chains_lead_to_what_is_trusted() {
     let root = Authority::new("root", same);
     let link = root.below("link", same);
     let other = Authority::new("other", same);
-    let old_root = Authority::new("old root", expired);
-    let short = Authority::new("short", |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
-    let below_short = short.below("below short", same);
-    let for_clients =
-        Authority::new("for clients", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
-    let no_authority = Authority::new("no authority", |params| {
+    let (of_root, of_link) = (root.issue(same), link.issue(same));
+    let chained = (of_link.0.clone() + &link.pem, of_link.1.clone());
+    let both = |one: &Authority, two: &Authority| one.pem.clone() + &two.pem;
+    verify("issued by a root", &root.pem, &of_root, "ok");
+    verify("by one of several", &both(&other, &root), &of_root, "ok");
+    verify("by another", &other.pem, &of_root, "does not lead to a certificate in");
+    verify("with what is between", &root.pem, &chained, "ok");
+    verify("without", &root.pem, &of_link, "does not lead to a certificate in");
+    verify("what is between is here", &both(&root, &link), &of_link, "ok");
+    verify("the root is not", &link.pem, &chained, "has no self-signed certificate, and trust begins there");
+    let none = Authority::new("no authority", |params| {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages.clear();
     });
-    let unconstrained = Authority::new("bare", |params| {
+    let itself = (none.pem.clone(), none.issuer.key().serialize_pem());
+    verify("trusted itself", &none.pem, &itself, "ok");
+    verify("self-signed", &root.pem, &itself, "it is self-signed and not in");
+    verify("issued by no authority", &none.pem, &none.issue(same), "does not lead to a certificate in");
+    let old = (OLD.0.to_owned(), OLD.1.to_owned());
+    verify("old", AUTHORITY, &old, "it is of X.509 version 1, which is not supported");
+    verify("signed with PSS", AUTHORITY, &(PSS.0.to_owned(), PSS.1.to_owned()), "ok");
+}
+
+#[test]
+fn roots_count_as_openssl_has_it() {
+    let old = Authority::new("old root", expired);
+    verify("expired", &old.pem, &old.issue(same), "where \"CN=old root\" does not count: it has expired at 2001-02-03");
+    let short = Authority::new("short", |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+    let below = short.below("below", same);
+    let (leaf, key) = below.issue(same);
+    verify("a chain too long", &short.pem, &(leaf + &below.pem, key), "longer than a certificate on the way allows");
+    verify("a chain as long as may be", &short.pem, &short.issue(same), "ok");
+    let clients =
+        |params: &mut CertificateParams| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let for_clients = Authority::new("for clients", clients);
+    verify("for other things", &for_clients.pem, &for_clients.issue(same), "does not lead to a certificate in");
+    let bare = Authority::new("bare", |params| {
         params.is_ca = IsCa::NoCa;
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     });
-    let self_signed = no_authority.pem.clone() + &no_authority.issuer.key().serialize_pem();
-    let of_link = link.issue(same);
-    let chained = || Server::new(of_link.0.clone() + &link.pem, of_link.1.clone());
-    let alone = Server::new(of_link.0.clone(), of_link.1.clone());
-    let table: Vec<(&str, String, Server, &str)> = vec![
-        ("issued by a root", root.pem.clone(), root.server(same), "ok"),
-        ("by one of several", other.pem.clone() + &root.pem, root.server(same), "ok"),
-        ("by another", other.pem.clone(), root.server(same), "does not lead to a certificate in"),
-        ("with what is between", root.pem.clone(), chained(), "ok"),
-        ("without", root.pem.clone(), alone, "does not lead"),
-        (
-            "what is between is here",
-            root.pem.clone() + &link.pem,
-            Server::new(of_link.0.clone(), of_link.1.clone()),
-            "ok",
-        ),
-        ("the root is not", link.pem.clone(), chained(), "has no self-signed certificate, and trust begins there"),
-        ("expired", root.pem.clone(), root.server(expired), "it has expired at 2001-02-03T00:00:00Z"),
-        (
-            "not valid yet",
-            root.pem.clone(),
-            root.server(|params| params.not_before = date_time_ymd(4000, 1, 1)),
-            "it is not valid before 4000-01-01",
-        ),
-        (
-            "an expired root",
-            old_root.pem.clone(),
-            old_root.server(same),
-            "where \"CN=old root\" does not count: it has expired at 2001-02-03",
-        ),
-        (
-            "a chain too long",
-            short.pem.clone(),
-            {
-                let (leaf, key) = below_short.issue(same);
-                Server::new(leaf + &below_short.pem, key)
-            },
-            "PathLenConstraintViolated",
-        ),
-        ("a chain as long as may be", short.pem.clone(), short.server(same), "ok"),
-        ("a root for other things", for_clients.pem.clone(), for_clients.server(same), "does not lead"),
-        ("issued by no authority", no_authority.pem.clone(), no_authority.server(same), "does not lead"),
-        ("an authority by keyUsage", unconstrained.pem.clone(), unconstrained.server(same), "ok"),
-        ("trusted itself", no_authority.pem.clone(), Server::new(self_signed.clone(), self_signed.clone()), "ok"),
-        (
-            "self-signed",
-            root.pem.clone(),
-            Server::new(self_signed.clone(), self_signed.clone()),
-            "it is self-signed and not in",
-        ),
-        (
-            "for clients only",
-            root.pem.clone(),
-            root.server(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
-            "it is not for servers",
-        ),
-        (
-            "for servers",
-            root.pem.clone(),
-            root.server(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
-            "ok",
-        ),
-        (
-            "to sign only",
-            root.pem.clone(),
-            root.server(|params| params.key_usages = vec![KeyUsagePurpose::ContentCommitment]),
-            "it is not for TLS",
-        ),
-        (
-            "an authority's own",
-            root.pem.clone(),
-            root.server(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
-            "it is a certificate authority's own",
-        ),
-        ("old", AUTHORITY.to_owned(), Server::new(OLD.0, OLD.1), "it is of X.509 version 1, which is not supported"),
-        ("signed with PSS", AUTHORITY.to_owned(), Server::new(PSS.0, PSS.1), "ok"),
-    ];
-    for (what, roots, server, expected) in table {
-        for version in [&TLS12, &TLS13] {
-            let versions = vec![version];
-            let (server, mut place) = (Server { versions, ..Server::new(&server.chain, &server.key) }, Place::new());
-            place.write("root.crt", &roots);
-            let said = outcome(place.greet(&server, Some("localhost")));
-            assert!(said.contains(expected), "{what}: {said}");
-            // Without trusted certificates any will do, and its key must be there.
-            fs::remove_file(place.path("root.crt")).unwrap();
-            assert_eq!(outcome(place.greet(&server, Some("elsewhere"))), "ok", "{what}");
-            place.settings.verify = Verify::Chain;
-            assert!(place.error().contains("root.crt\" does not exist: give sslrootcert"), "{}", place.error());
-        }
-    }
+    verify("an authority by keyUsage", &bare.pem, &bare.issue(same), "ok");
+    let unable = Authority::new("unable", |params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
+    verify("none by keyUsage", &unable.pem, &unable.issue(same), "does not lead to a certificate in");
+}
+
+#[test]
+fn certificates_are_for_servers_and_for_now() {
+    let root = Authority::new("root", same);
+    let with = |what: &str, change: fn(&mut CertificateParams), expected: &str| {
+        verify(what, &root.pem, &root.issue(change), expected);
+    };
+    with("expired", expired, "it has expired at 2001-02-03T00:00:00Z");
+    with("too early", |params| params.not_before = date_time_ymd(4000, 1, 1), "it is not valid before 4000-01-01");
+    let clients =
+        |params: &mut CertificateParams| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    with("for clients", clients, "it is not for servers");
+    with("for servers", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth], "ok");
+    with("to sign", |params| params.key_usages = vec![KeyUsagePurpose::ContentCommitment], "it is not for TLS");
+    let authority = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    with("an authority's", authority, "it is a certificate authority's own");
 }
 
 #[test]

@@ -188,7 +188,7 @@ impl Trust {
             }
             Error::UnknownIssuer => {
                 let found = format!("it does not lead to a certificate in {}", self.origin);
-                let stale = stale.first().and_then(|root| {
+                let stale = stale.iter().find(|root| root.certificate.has_issued(certificate)).and_then(|root| {
                     let why = root.certificate.invalidity(now)?;
                     Some(format!(", where {} does not count: {why}", root.certificate.subject()))
                 });
@@ -212,6 +212,9 @@ impl Trust {
             }
             Error::UnsupportedCertVersion => {
                 "a certificate between it and a trusted one is of X.509 version 1, which is not supported".to_owned()
+            }
+            Error::PathLenConstraintViolated => {
+                "the chain is longer than a certificate on the way allows (pathlen)".to_owned()
             }
             other => other.to_string(),
         }

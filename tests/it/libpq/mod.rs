@@ -6,6 +6,7 @@
 
 mod cases;
 mod secrets;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -9,6 +9,7 @@
 //! | [`replication`] | standbys, catching up, promotion |
 //! | [`background`] | what goes on while a test does something else |
 //! | [`custom_wal`] | an extension with a resource manager of its own |
+//! | [`certificates`] | certificates, keys and revocation lists for TLS |
 //! | [`checks`] | what a healthy cluster must satisfy: dump, checksums, amcheck |
 //! | [`pair`] | two clusters that parted: the old primary and the promoted standby |
 //! | [`workload`] | what the rich pair contains |
@@ -27,6 +28,7 @@
 #![allow(dead_code, reason = "a harness offers more than the tests of one moment use")]
 
 pub(crate) mod background;
+pub(crate) mod certificates;
 pub(crate) mod checks;
 pub(crate) mod cluster;
 pub(crate) mod custom_wal;
