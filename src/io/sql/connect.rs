@@ -53,6 +53,8 @@ pub(super) enum Cause {
     Engine(postgres::Error),
     /// There is no TLS as it should be.
     Tls(String),
+    /// The server runs as another user than `requirepeer` says: as the one of this number.
+    Peer(u32),
     /// The server is there, and is not what it should be.
     Kind(&'static str),
 }
@@ -65,6 +67,9 @@ impl fmt::Display for Cause {
             Self::Timeout(time) => write!(f, "no answer for {} s", time.as_secs_f64()),
             Self::Engine(error) => f.write_str(&super::trouble::describe_engine(error)),
             Self::Tls(text) => f.write_str(text),
+            Self::Peer(uid) => {
+                write!(f, "the server runs as the user with number {uid}, which is not the one that requirepeer names")
+            }
             Self::Kind(text) => f.write_str(text),
         }
     }
@@ -306,7 +311,7 @@ async fn attempt(
 ) -> Result<Made, Attempted> {
     let transport =
         open(conninfo, spot).await.map_err(|error| Attempted::Stopped(Stopped::address(Cause::Socket(error))))?;
-    check_peer(&transport, conninfo).map_err(|error| Attempted::Stopped(Stopped::nowhere(Cause::Socket(error))))?;
+    check_peer(&transport, conninfo).map_err(Attempted::Stopped)?;
     let mut config = conninfo.config(endpoint);
     let transport = match (way, transport) {
         (Way::Tls, Transport::Tcp(stream)) if conninfo.tls.is_direct => secure(conninfo, endpoint, stream).await?,
@@ -388,14 +393,12 @@ async fn open(conninfo: &ConnInfo, spot: &Spot) -> io::Result<Transport> {
 }
 
 /// Checks who has the other end of a Unix socket open, if anybody in particular should.
-fn check_peer(transport: &Transport, conninfo: &ConnInfo) -> io::Result<()> {
+fn check_peer(transport: &Transport, conninfo: &ConnInfo) -> Result<(), Stopped> {
     let (Transport::Unix(stream), Some(wanted)) = (transport, &conninfo.required_peer) else { return Ok(()) };
-    let uid = sockopt::socket_peercred(stream)?.uid.as_raw();
-    if user_name(uid).as_ref() == Some(wanted) {
-        return Ok(());
-    }
-    let text = format!("the server runs as the user with number {uid}, which is not the one that requirepeer names");
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    let peer = sockopt::socket_peercred(stream).map_err(|error| Stopped::nowhere(Cause::Socket(error.into())))?;
+    let uid = peer.uid.as_raw();
+    let is_wanted = user_name(uid).as_ref() == Some(wanted);
+    is_wanted.then_some(()).ok_or_else(|| Stopped::nowhere(Cause::Peer(uid)))
 }
 
 /// Sets how long a dead line goes unnoticed, before the connection is made: that counts, too.
@@ -485,8 +488,63 @@ fn random(limit: usize) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+
+    use tokio::runtime::Builder;
+
     use super::*;
+    use crate::io::conninfo::Environment;
+
+    fn conninfo(text: &str) -> ConnInfo {
+        let environment = Environment::fixed::<&str, &str>([], Some("u"), Path::new("/s"));
+        ConnInfo::resolve(text, &environment).unwrap()
+    }
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    }
+
+    #[test]
+    fn a_socket_need_not_be_in_the_file_system() {
+        let name = format!("pg_unfork-test-{}", std::process::id());
+        let address = UnixAddress::from_abstract_name(format!("{name}/.s.PGSQL.7")).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let conninfo = conninfo(&format!("host=@{name} port=7 requirepeer=nobody-at-all"));
+        let spots = run(lookup(&conninfo.endpoints[0])).unwrap();
+        let made = run(attempt(&conninfo, &conninfo.endpoints[0], &spots[0], Way::Plain, None));
+        let Err(Attempted::Stopped(Stopped { cause: Cause::Peer(uid), next: Next::Nowhere, .. })) = made else {
+            panic!("another end than that of the check")
+        };
+        assert_eq!(uid, rustix::process::geteuid().as_raw());
+        assert!(listener.accept().is_ok());
+    }
+
+    #[test]
+    fn sockets_are_set_as_asked_for() {
+        let set = |text: &str| {
+            run(async {
+                let socket = TcpSocket::new_v4().unwrap();
+                configure(&socket, &conninfo(text)).unwrap();
+                (
+                    sockopt::socket_keepalive(&socket).unwrap(),
+                    sockopt::tcp_keepidle(&socket).unwrap().as_secs(),
+                    sockopt::tcp_keepintvl(&socket).unwrap().as_secs(),
+                    sockopt::tcp_keepcnt(&socket).unwrap(),
+                    sockopt::tcp_user_timeout(&socket).unwrap(),
+                )
+            })
+        };
+        let all = "keepalives_idle=11 keepalives_interval=12 keepalives_count=13 tcp_user_timeout=5000";
+        assert_eq!(set(all), (true, 11, 12, 13, 5000));
+        let off = set(&format!("{all} keepalives=0"));
+        assert_eq!((off.0, off.4), (false, 0));
+        let default = set("");
+        assert_eq!(default, set("keepalives=1 keepalives_idle=0 keepalives_count=-1 tcp_user_timeout=0"));
+        assert!(default.0 && default.1 != 11);
+    }
 
     #[test]
     fn a_shuffle_keeps_everything() {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::support::outcome::Outcome;
 use crate::support::pair::Pair;
+use crate::support::relay::{Fault, Relay};
 use crate::support::scratch;
 use crate::support::servers::Major;
 use crate::support::tool::pg_unfork;
@@ -35,8 +36,8 @@ fn assert_silent(outcome: &Outcome) {
     assert!(!has_secret(outcome.stdout.as_bytes()) && !has_secret(outcome.stderr.as_bytes()), "{outcome}");
 }
 
-/// A service with a password and two servers, of which the first is not there, takes a whole rewind: every further
-/// session gets to the right one, the standby is told of both, and the password is nowhere.
+/// A service with a password and three servers, of which one is not there, takes a whole rewind: all sessions of a
+/// command go the way that the first one has found, the standby is told of all, and the password is nowhere.
 #[test]
 fn a_rewind_keeps_the_password_to_itself() {
     let pair = Pair::shared(Major(17)).copy();
@@ -49,8 +50,12 @@ fn a_rewind_keeps_the_password_to_itself() {
     let verifier = format!("SET log_statement = none; ALTER ROLE {REWIND_USER} PASSWORD '{SECRET}'");
     let _ = pair.source.psql("postgres", &verifier, &[]).success();
     let port = pair.source.port();
+    let ways = [(); 2].map(|()| Relay::new(&[(&pair.source, Fault::None)]));
+    let hosts = format!("{sockets}/none,127.0.0.1,127.0.0.1");
+    let ports = format!("{port},{},{}", ways[0].port(), ways[1].port());
     let service = format!(
-        "[source]\nhost={sockets}/none,{sockets}\nport={port}\nuser={REWIND_USER}\npassword={SECRET}\ndbname=postgres\n"
+        "[source]\nhost={hosts}\nport={ports}\nuser={REWIND_USER}\npassword={SECRET}\ndbname=postgres\n\
+         load_balance_hosts=random\n"
     );
     fs::write(home.path().join(".pg_service.conf"), service).unwrap();
     let work = scratch::directory("work");
@@ -61,19 +66,30 @@ fn a_rewind_keeps_the_password_to_itself() {
         let outcome = Outcome::of(&mut command).success();
         assert_silent(&outcome);
     };
+    // How many connections were made each way since the last time.
+    let mut before = [0; 2];
+    let mut one_way = |least: usize| {
+        let now = [ways[0].connections(), ways[1].connections()];
+        let mut made = [now[0] - before[0], now[1] - before[1]];
+        made.sort_unstable();
+        assert!(made[0] == 0 && made[1] >= least, "{made:?}");
+        before = now;
+    };
     run(&["plan", "--source-server", "service=source target_session_attrs=read-write", "-R", "-D"], &|command| {
         command.arg(pair.target.data()).arg("-o").arg(&plan);
     });
+    one_way(2);
     // The address in the plan has all but the password.
     run(&["apply", "--no-sync", "--jobs", "4"], &|command| {
         command.arg(&plan).env("PGPASSWORD", SECRET);
     });
+    one_way(2);
     assert_eq!(leaks(work.path()), [""; 0].map(PathBuf::from));
     assert_eq!(leaks(&pair.target.data()), [""; 0].map(PathBuf::from));
     let settings = fs::read_to_string(pair.target.path("postgresql.auto.conf")).unwrap();
     let expected = format!(
-        "primary_conninfo = 'user=rewind_user host=''{sockets}/none,{sockets}'' port={port} \
-         target_session_attrs=''read-write'''"
+        "primary_conninfo = 'user=rewind_user host=''{hosts}'' port=''{ports}'' target_session_attrs=''read-write'' \
+         load_balance_hosts=random'"
     );
     assert!(settings.lines().any(|line| line == expected), "{expected}\n{settings}");
 }

@@ -61,10 +61,12 @@ fn servers_that_refuse() {
     pair.source.start();
     let statements = "SET password_encryption = 'scram-sha-256';
          CREATE ROLE rejected LOGIN; CREATE ROLE secret LOGIN PASSWORD 'right'; CREATE ROLE nologin;
-         CREATE ROLE outsider LOGIN; CREATE DATABASE closed; REVOKE CONNECT ON DATABASE closed FROM PUBLIC;";
+         CREATE ROLE outsider LOGIN; CREATE DATABASE dropped; CREATE DATABASE closed; REVOKE CONNECT ON DATABASE closed FROM PUBLIC;";
     let _ = pair.source.psql("postgres", statements, &[]).success();
+    pair.source.sql("postgres", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'dropped'");
     let before = Tree::of(&pair.target);
-    let cases: [(&str, &str, &[&str]); 7] = [
+    let cases: [(&str, &str, &[&str]); 8] = [
+        ("dropped", "postgres", &["invalid database \"dropped\"; Use DROP DATABASE to drop", "SQLSTATE 55000"]),
         ("postgres", "nobody", &["role \"nobody\" does not exist", "28000", "pg_hba.conf"]),
         ("postgres", "nologin", &["not permitted to log in", "pg_hba.conf"]),
         ("nowhere", "postgres", &["database \"nowhere\" does not exist", "any database will do"]),
@@ -184,7 +186,8 @@ fn connections_that_end_in_mid_apply() {
     let made = Plan::of(&pair.target, Source::Server(&pair.source, REWIND_USER), &["-R"]);
     let another = pair.target.duplicate();
     let apply = |target: &Cluster, relay: &Relay| {
-        let mut command = pg_unfork(&["apply", "--no-sync", "--source-timeout", "1"]);
+        // Further connections, which are made where answers take long, would have bytes of their own.
+        let mut command = pg_unfork(&["apply", "--no-sync", "--jobs", "1", "--source-timeout", "1"]);
         let command = command.arg(made.path()).arg("-D").arg(target.data());
         Outcome::of(command.args(["--source-server", &relay.conninfo(REWIND_USER)]))
     };
