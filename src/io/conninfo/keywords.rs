@@ -1,4 +1,4 @@
-//! libpq's connection keywords up to PostgreSQL 18, in libpq's order, and what becomes of each.
+//! libpq's connection keywords up to PostgreSQL 19, in libpq's order, and what becomes of each.
 
 /// What this program does with a keyword.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,7 @@
 //! no password file), so its configuration is built by setters only. Every keyword of libpq has a
 //! row in [`KEYWORDS`]; what nothing here acts on is refused by name rather than passed over.
 //!
-//! `PGDATESTYLE`, `PGTZ` and `PGGEQO` are passed over,
-//! they do not change what a connection is. The standby that reads `primary_conninfo` uses libpq.
+//! `PGDATESTYLE`, `PGTZ` and `PGGEQO` are passed over: they do not change what a connection is. The standby that reads `primary_conninfo` uses libpq.
 
 mod environment;
 mod error;
@@ -63,7 +62,7 @@ pub struct ConnInfo {
     pub password_file: Option<PathBuf>,
     /// Why the password file was ignored, if it was. libpq goes on without; the user should know.
     pub warning: Option<PassfileWarning>,
-    /// Time for each connection attempt, in whole seconds; `None` is without limit.
+    /// Time for each address, in whole seconds, of which libpq before 17 takes at least two; `None` is without limit.
     pub connect_timeout: Option<Duration>,
     /// Name shown in the server's views; `None` sends none.
     pub application_name: Option<String>,

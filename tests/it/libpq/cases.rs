@@ -64,6 +64,15 @@ nonsense=1
 service=first
 ";
 
+const ELSEWHERE: &str = "
+[elsewhere]
+host={SOCKETS}
+port={P}
+user=postgres
+[again]
+servicefile=x
+";
+
 const PASSWORDS: &str = "
 # comment
 127.0.0.1:{P}:*:scrammer:sc ram\\\\
@@ -252,6 +261,35 @@ const AUTHENTICATION: &[Case] = &[
     ),
 ];
 
+/// As those write it who call pg_rewind: Patroni, Stolon, pg_auto_failover, repmgr.
+const CALLERS: &[Case] = &[
+    connects(
+        r"dbname=postgres user=scrammer host=127.0.0.1,127.0.0.1 port={DEAD},{P} sslmode=prefer sslcompression=1 application_name=node\-1 krbsrvname=postgres gssencmode=prefer channel_binding=prefer target_session_attrs=read\-write sslnegotiation=postgres",
+        &[("PGPASSFILE", "{HOME}/.pgpass"), ("PGOPTIONS", "-c statement_timeout=0")],
+    ),
+    connects(
+        r"application_name=keeper dbname=postgres host=127.0.0.1 options=-c\ work_mem=5MB port={P} sslmode=prefer user=postgres",
+        &[],
+    ),
+    connects(
+        "application_name='pgautofailover_standby_1' host='127.0.0.1' port={P} user='plain' dbname='postgres' sslmode=prefer",
+        &[("PGCONNECT_TIMEOUT", "2"), ("PGPASSWORD", "pl:ain")],
+    ),
+    connects(
+        "user=postgres connect_timeout=2 dbname=postgres host={SOCKETS} port={P} application_name=repmgr",
+        &[],
+    ),
+];
+
+/// What only the newest libpq knows.
+const NEWEST: &[Case] = &[
+    connects("service=second servicefile={HOME}/.pg_service.conf", &[("PGSERVICEFILE", "{HOME}/missing")]),
+    connects("postgresql:///?service=elsewhere&servicefile={HOME}/etc/pg_service.conf", &[]),
+    fails("service=second servicefile={HOME}/missing", &[]),
+    fails("service=again servicefile={HOME}/etc/pg_service.conf", &[]),
+    connects("host={SOCKETS} port={P} user=postgres oauth_ca_file=x servicefile=y", &[("PGOAUTHCAFILE", "z")]),
+];
+
 /// A cluster with the roles of the cases, its server running.
 fn server(major: u16, user: &str) -> Cluster {
     let cluster = Cluster::initdb(Major(major), &InitOptions::default()).listening_on(&["127.0.0.1"]);
@@ -293,22 +331,28 @@ fn strings_mean_what_libpq_takes_them_for() {
     // One takes connections and says nothing, the other takes none.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let foreign = foreign_server();
     let home = scratch::directory("home");
-    let comparison = Comparison::with(Major(18), home.path())
-        .value("P", primary.port())
-        .value("S", standby.port())
-        .value("OLD", old.port())
-        .value("SILENT", silent.local_addr().unwrap().port())
-        .value("FOREIGN", foreign_server())
-        .value("DEAD", dead)
-        .value("OS_USER", &user)
-        .value("SOCKETS", scratch::sockets().display());
+    let values = |comparison: Comparison| {
+        comparison
+            .value("P", primary.port())
+            .value("S", standby.port())
+            .value("OLD", old.port())
+            .value("SILENT", silent.local_addr().unwrap().port())
+            .value("FOREIGN", foreign)
+            .value("DEAD", dead)
+            .value("OS_USER", &user)
+            .value("SOCKETS", scratch::sockets().display())
+    };
+    let comparison = values(Comparison::with(Major(18), home.path()));
+    let newest = values(Comparison::with(Major(19), home.path()));
     let file = |name: &str, text: &str, mode| write(&home.path().join(name), &comparison.fill(text), mode);
     file(".pg_service.conf", SERVICES, 0o644);
-    file("etc/pg_service.conf", "[elsewhere]\nhost={SOCKETS}\nport={P}\nuser=postgres\n", 0o644);
+    file("etc/pg_service.conf", ELSEWHERE, 0o644);
     file(".pgpass", PASSWORDS, 0o600);
     file("open", PASSWORDS, 0o644);
-    let tables = [STRINGS, VARIABLES, SERVERS, FILES, AUTHENTICATION];
-    let differences: Vec<String> = tables.iter().flat_map(|cases| comparison.differences(cases)).collect();
+    let tables = [STRINGS, VARIABLES, SERVERS, FILES, AUTHENTICATION, CALLERS];
+    let mut differences: Vec<String> = tables.iter().flat_map(|cases| comparison.differences(cases)).collect();
+    differences.extend(newest.differences(NEWEST));
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
