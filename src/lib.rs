@@ -183,7 +183,7 @@
 //! A connection may name several servers. They are tried as libpq tries them: in order or shuffled, each at all its
 //! addresses, with TLS and without as `sslmode` asks; what a server asks for is looked at on the wire (`require_auth`). Whoever
 //! refuses the client has the last word; who cannot be reached, is starting, or is not what `target_session_attrs` asks
-//! for, has not. A test compares all that with psql.
+//! for, has not. A test compares all that with psql. [`io::tls`] has what TLS is made of, and where it is narrower than libpq's.
 //!
 //! The first session is the one that counts. The others are made when a fetch is large, pass the same checks, go to the
 //! address at which the first one has found a server, and must

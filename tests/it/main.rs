@@ -25,6 +25,7 @@ mod lost_source;
 mod missing_wal;
 mod offline;
 mod oracle;
+mod over_tls;
 mod packaging;
 mod path_rules;
 mod pipeline;

@@ -79,7 +79,7 @@ fn hints_for(conninfo: &ConnInfo, cause: &Cause) -> Vec<String> {
             Some(_) => "see the source server's log",
         },
         Cause::Kind(_) => "name a server that is what target_session_attrs asks for, or ask for another kind",
-        Cause::Tls(_) => "check sslmode, and the certificates of both sides that the other one has to trust",
+        Cause::Tls(_) => "check the settings whose names begin with ssl, and the certificates of both sides",
         Cause::Peer(_) => "see whose server has that socket",
         Cause::Lookup(_) | Cause::Socket(_) | Cause::Timeout(_) => NOBODY,
     };

@@ -75,6 +75,16 @@ fn why(error: io::Error) -> Failure {
     }
 }
 
+/// A refusal that comes when the client takes the handshake to be over, as TLS 1.3 has it of the client's certificate.
+fn late(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(alert)) => {
+            io::Error::new(error.kind(), HandshakeError::Refused(of_alert(*alert)))
+        }
+        _ => error,
+    }
+}
+
 fn of_alert(alert: AlertDescription) -> String {
     let hint = match alert {
         AlertDescription::ProtocolVersion => {
@@ -119,7 +129,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.0).poll_read(cx, buf).map_err(late)
     }
 }
 

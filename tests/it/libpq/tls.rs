@@ -89,6 +89,18 @@ const ROOTS: &[Case] = &[
     connects("host=127.1 {B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[]),
     connects("host=::7 {B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[]),
     fails("host=10.0.0.1 {B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[]),
+    fails(
+        "host=elsewhere,{H} hostaddr=127.0.0.1,127.0.0.1 port={P} user=secure dbname=postgres sslmode=verify-full sslrootcert={ROOT}",
+        &[],
+    ),
+    connects(
+        "host={H},elsewhere hostaddr=127.0.0.1,127.0.0.1 port=1,{P} user=secure dbname=postgres sslmode=verify-ca sslrootcert={ROOT}",
+        &[],
+    ),
+    fails(
+        "host={H},elsewhere hostaddr=127.0.0.1,127.0.0.1 port=1,{P} user=secure dbname=postgres sslmode=verify-full sslrootcert={ROOT}",
+        &[],
+    ),
     fails("host=common {B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[]),
     connects("{B} user=secure sslmode=verify-ca sslrootcert={ROOT}", &[]),
     fails("{B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[]),
@@ -134,6 +146,8 @@ const CLIENTS: &[Case] = &[
     connects("host={H} {B} user=either sslmode=prefer sslcert={CERT} sslkey={OPEN_KEY}", &[]),
     fails("host={H} {B} user=certified sslcert={STRANGER} sslkey={STRANGER_KEY}", &[]),
     fails("host={H} {B} user=secure sslmode=require sslcert={STRANGER} sslkey={STRANGER_KEY}", &[]),
+    fails("host={H} {B} user=either sslmode=prefer sslcert={STRANGER} sslkey={STRANGER_KEY}", &[]),
+    fails("host={H} {B} user=either sslmode=allow sslcert={CERT} sslkey={KEY} sslcertmode=require", &[]),
     connects("host={H} {B} user=localhost sslcert={OLD} sslkey={OLD_KEY}", &[]),
     connects("host={H} {B} user=localhost sslcert={PSS} sslkey={PSS_KEY}", &[]),
     connects("host={H} {B} user=localhost sslmode=require sslcert={PSS} sslkey={PSS_LOCKED} sslpassword=secret", &[])

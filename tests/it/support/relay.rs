@@ -1,4 +1,4 @@
-//! A bad line: a TCP relay to servers' sockets that cuts, holds or slows down what they answer.
+//! A bad line: a TCP relay to servers' sockets or ports that cuts, holds or slows down what they answer.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -45,13 +45,76 @@ struct State {
 #[derive(Debug, Default)]
 struct Now {
     /// Where the next connections lead, and what happens to them; the last for all others.
-    legs: VecDeque<(PathBuf, Fault)>,
+    legs: VecDeque<(Place, Fault)>,
     connections: usize,
     held: usize,
     released: bool,
     ended: bool,
     /// Bytes that servers have sent.
     passed: u64,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone)]
+enum Place {
+    Socket(PathBuf),
+    Port(u16),
+}
+
+impl Place {
+    fn connect(&self) -> io::Result<Server> {
+        match self {
+            Self::Socket(path) => UnixStream::connect(path).map(Server::Unix),
+            Self::Port(port) => TcpStream::connect(("127.0.0.1", *port)).map(Server::Tcp),
+        }
+    }
+}
+
+/// A connection to a server.
+enum Server {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Server {
+    fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+        }
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.shutdown(how),
+            Self::Tcp(stream) => stream.shutdown(how),
+        }
+    }
+}
+
+impl Read for Server {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.read(buffer),
+            Self::Tcp(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Server {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.write(bytes),
+            Self::Tcp(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.flush(),
+            Self::Tcp(stream) => stream.flush(),
+        }
+    }
 }
 
 impl State {
@@ -63,13 +126,27 @@ impl State {
 impl Relay {
     /// A relay whose first connection is the first leg, and so on; the last leg is for all others.
     pub(crate) fn new(legs: &[(&Cluster, Fault)]) -> Self {
+        Self::to(legs.iter().map(|(cluster, fault)| (Place::Socket(cluster.socket()), *fault)).collect())
+    }
+
+    /// The same to the ports of servers that listen on 127.0.0.1: TLS passes.
+    pub(crate) fn to_ports(legs: &[(&Cluster, Fault)]) -> Self {
+        Self::to(legs.iter().map(|(cluster, fault)| (Place::Port(cluster.port()), *fault)).collect())
+    }
+
+    fn to(legs: VecDeque<(Place, Fault)>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let state = Arc::new(State::default());
-        state.now().legs = legs.iter().map(|(cluster, fault)| (cluster.socket(), *fault)).collect();
+        state.now().legs = legs;
         let shared = Arc::clone(&state);
         thread::spawn(move || accept(&listener, &shared));
         Self { port, state }
+    }
+
+    /// Its port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// A connection string for what the relay leads to.
@@ -136,11 +213,11 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
         now.connections += 1;
         state.changed.notify_all();
         let leg = if now.legs.len() > 1 { now.legs.pop_front() } else { now.legs.front().cloned() };
-        let (socket, fault) = leg.expect("a leg");
+        let (place, fault) = leg.expect("a leg");
         let state = Arc::clone(state);
         thread::spawn(move || {
             // Without a server the client sees its connection end.
-            if let Ok(server) = UnixStream::connect(socket) {
+            if let Ok(server) = place.connect() {
                 let _ = carry(client, server, fault, &state);
             }
         });
@@ -148,7 +225,7 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
 }
 
 /// Carries bytes both ways until one side ends, or the fault does.
-fn carry(mut client: TcpStream, mut server: UnixStream, fault: Fault, state: &State) -> io::Result<()> {
+fn carry(mut client: TcpStream, mut server: Server, fault: Fault, state: &State) -> io::Result<()> {
     client.set_nodelay(true)?;
     let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
     thread::spawn(move || {
@@ -160,7 +237,7 @@ fn carry(mut client: TcpStream, mut server: UnixStream, fault: Fault, state: &St
     outcome
 }
 
-fn answers(client: &mut TcpStream, server: &mut UnixStream, fault: Fault, state: &State) -> io::Result<()> {
+fn answers(client: &mut TcpStream, server: &mut Server, fault: Fault, state: &State) -> io::Result<()> {
     let mut buffer = [0; 16384];
     let mut sent = 0;
     loop {
