@@ -2,4 +2,5 @@
 
 mod command_line;
 mod cut;
+mod preparation;
 mod words;
