@@ -210,6 +210,17 @@
 //! file back. It can die anywhere, too: nothing kept is dropped before the end. It is possible until a server has run, or
 //! `clean` has dropped what is kept.
 //!
+//! # In place of pg_rewind
+//!
+//! The drop-in is a caller of `plan` and `apply` like the commands, under one lock. [`compat`] understands its command line as
+//! glibc and pg_rewind do, and has the words; what a run does depends on where the target stands: an apply that was cut is
+//! gone on with, under the source that is named now; where that is a dead end, or recovery is to be configured otherwise, it is
+//! undone, and so is an undo that was cut brought to its end; then, as on any other target, it plans. Where the sealed control file
+//! has been replaced by the one from before, no server can have run, and undoing is safe; behind any other one it is not, and
+//! the run ends. A target in archive recovery that has still its `backup_label` was rewound and never started: its
+//! pages are older than its checkpoint says, so it is never planned with; either the source has all up to its minimum
+//! recovery point, and nothing is to be done, or the rewind is undone first.
+//!
 //! # State directory
 //!
 //! `.pg_unfork/` is inside the data directory. It is never copied from a source, and no action touches it. Its format

@@ -34,7 +34,7 @@ use crate::cluster::{Durability, ReadAt, Source, Target, TargetStore, shared_dir
 use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::ControlFile;
 use crate::interrupt::Interrupt;
-use crate::manifest::{Manifest, Phase, Scope, Verdict, validate};
+use crate::manifest::{Manifest, Phase, RecoveryPlan, Scope, Verdict, validate};
 use crate::plan::{new_links, read_control_file};
 use crate::progress::{Progress, Stage};
 use crate::types::Lsn;
@@ -404,10 +404,24 @@ fn not_needed(context: &mut ApplyContext<'_>) -> Result<Outcome> {
     let Some(recovery) = &context.manifest.recovery else {
         return Ok(Outcome::NotNeeded { configured: false });
     };
-    let written = recovery::write_recovery(context.store, recovery, &*context.source, Durability::Now)
-        .and_then(|()| context.store.sync(context.progress));
-    written.map_err(|error| error.with_kind(ErrorKind::Incomplete))?;
+    configure(context.store, recovery, context.source, context.progress)?;
     Ok(Outcome::NotNeeded { configured: true })
+}
+
+/// Makes a target that needs no rewind a standby, durably: appends to `postgresql.auto.conf`, and creates
+/// `standby.signal`.
+///
+/// # Errors
+/// [`ErrorKind::Incomplete`] when that cannot be written.
+pub fn configure(
+    store: &mut dyn TargetStore,
+    recovery: &RecoveryPlan,
+    source: &dyn Source,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let written =
+        recovery::write_recovery(store, recovery, source, Durability::Now).and_then(|()| store.sync(progress));
+    written.map_err(|error| error.with_kind(ErrorKind::Incomplete))
 }
 
 /// Everything after the seal; `again` says that an earlier run may have done some of it.

@@ -16,7 +16,7 @@ use pg_unfork::io::{
     DataDirectory, DirectoryStore, Load, Lock, LockKind, Patience, Programs, Signals, SyncMethod, is_posixly_correct,
     put_back_signals,
 };
-use pg_unfork::manifest::{Manifest, Verdict, identify, write_json};
+use pg_unfork::manifest::{Manifest, RecoveryPlan, Verdict, identify, write_json};
 use pg_unfork::plan::{PlanOptions, common_ancestor, control_facts, make_plan, read_control_file, read_history};
 use pg_unfork::types::ClusterPath;
 
@@ -175,7 +175,7 @@ impl Run<'_> {
     fn go_on(&mut self) -> Result<Round> {
         let (manifest, document) = state::stored_manifest(self.target.path())?;
         info("an earlier run was cut; going on with it");
-        say(compat::before_work(&manifest, &self.shown()));
+        self.announce(&manifest);
         match self.resume(&manifest, &document) {
             Ok(outcome) => Ok(Round::Over(outcome)),
             Err(error) if error.kind() == ErrorKind::DeadEnd => {
@@ -244,17 +244,27 @@ impl Run<'_> {
         let history = read_history(&mut self.target, control.timeline(), "target")?;
         let fork = common_ancestor(&read_history(&mut *source, theirs.timeline(), "source")?, &history);
         let follows = same && fork.is_some_and(|fork| fork.lsn >= control.min_recovery_point());
-        let signal = ClusterPath::new(b"standby.signal").context(|| "no such name".to_owned())?;
-        let configured = !self.options.write_recovery_conf || self.target.read_small(&signal)?.is_some();
-        if follows && configured {
+        if follows {
             info("the target was rewound already, and no server has run on it since");
-            info("no rewind required");
-            return Ok(Some(Round::Over(ExitCode::Done)));
+            return self.not_required(&*source, control.facts().major).map(Some);
         }
         if kept {
-            return self.take_back("the target was rewound for another source or another configuration").map(Some);
+            return self.take_back("the target was rewound for a source that has gone another way").map(Some);
         }
         Ok(None)
+    }
+
+    /// Ends a run on a target for which no plan can be made, and none needs to be: with `-R` it becomes a standby.
+    fn not_required(&self, source: &dyn Source, major: Major) -> Result<Round> {
+        let wanted = self.options.write_recovery_conf && !self.options.dry_run;
+        if let Some(primary_conninfo) = wanted.then(|| source.primary_conninfo(major)).flatten() {
+            let with_password = source.password_setting().is_some();
+            let recovery = RecoveryPlan { primary_conninfo, standby_signal: true, with_password };
+            let mut store = DirectoryStore::open(self.target.path(), &[], self.sync)?;
+            apply::configure(&mut store, &recovery, source, &self.progress)?;
+        }
+        info("no rewind required");
+        Ok(Round::Over(ExitCode::Done))
     }
 
     /// Plans, and does what was planned.
@@ -282,8 +292,7 @@ impl Run<'_> {
             Prepared::Ready => {}
             Prepared::Follows => {
                 info("the target was not shut down cleanly, but the source has all of its WAL: it is left as it is");
-                info("no rewind required");
-                return Ok(Round::Over(ExitCode::Done));
+                return self.not_required(&*source, control.facts().major);
             }
             Prepared::InVain(outlook) => {
                 say(compat::before_work(&outlook, &self.shown()));
@@ -295,10 +304,7 @@ impl Run<'_> {
         self.signals.interrupt().check()?;
         drop(source);
         identify(&mut manifest)?;
-        say(compat::before_work(&manifest, &self.shown()));
-        if self.options.debug {
-            say(compat::map(&manifest));
-        }
+        self.announce(&manifest);
         if manifest.verdict == Verdict::Impossible {
             return Ok(Round::Over(ExitCode::Failure));
         }
@@ -309,14 +315,23 @@ impl Run<'_> {
         if manifest.verdict == Verdict::NotNeeded && (manifest.recovery.is_none() || self.options.dry_run) {
             return Ok(Round::Over(ExitCode::Done));
         }
+        self.carry_out(&manifest)
+    }
+
+    /// Applies a plan that was just made.
+    fn carry_out(&mut self, manifest: &Manifest) -> Result<Round> {
         let mut document = Vec::new();
-        write_json(&manifest, &mut document).context(|| "cannot write the plan".to_owned())?;
-        let done = self.source_to_copy().and_then(|mut source| self.apply(&manifest, &document, &mut *source));
+        write_json(manifest, &mut document).context(|| "cannot write the plan".to_owned())?;
+        let done = self.source_to_copy().and_then(|mut source| self.apply(manifest, &document, &mut *source));
         match done {
             // Nothing was written: what has moved meanwhile belongs into another plan.
             Err(error) if error.kind() == ErrorKind::Stale => {
-                output::error(&error);
+                output::warning(&error);
                 Ok(Round::Again)
+            }
+            Err(error) if error.kind() == ErrorKind::DeadEnd => {
+                output::warning(&error);
+                self.take_back("what this run began can never finish")
             }
             done => done.map(Round::Over),
         }
@@ -393,6 +408,14 @@ impl Run<'_> {
             .and_then(|mut target| state::drop_kept(&mut target, Some(manifest), false));
         if let Err(error) = dropped {
             output::warning(&error);
+        }
+    }
+
+    /// Says what a plan comes to.
+    fn announce(&self, manifest: &Manifest) {
+        say(compat::before_work(manifest, &self.shown()));
+        if self.options.debug {
+            say(compat::map(manifest));
         }
     }
 

@@ -57,7 +57,7 @@ fn the_next_run_goes_on() {
 }
 
 /// A source that was promoted again makes the earlier plan worthless: all is taken back and planned afresh in one run.
-/// So it is where the next run shall configure recovery otherwise, or somebody has put the control file back.
+/// So it is where the next run shall configure recovery otherwise.
 #[test]
 fn what_can_never_finish_is_taken_back() {
     let pair = Pair::shared(Major(17)).copy();
@@ -81,8 +81,34 @@ fn what_can_never_finish_is_taken_back() {
     assert_sound_at_rest(&pair.target);
 }
 
+/// The same where the source is promoted under the very run that has begun.
 #[test]
-fn another_wish_or_another_control_file() {
+fn a_source_that_is_promoted_under_a_run() {
+    let pair = Pair::shared(Major(18)).copy();
+    pair.source.start();
+    let stock_target = pair.copy_target();
+    // No plan takes so much.
+    let relay = Relay::new(&[(&pair.source, Fault::HoldAfter(4 << 20))]);
+    let mut run = pg_rewind(&["-N", "--source-server", &relay.conninfo(REWIND_USER), "-D"]);
+    let run = run.arg(pair.target.data()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    relay.wait_until_held();
+    assert!(is_sealed(&pair.target));
+    pair.source.promote_again();
+    pair.source.checkpoint();
+    relay.release();
+    let ended = run.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success() && text.contains("what this run began can never finish: taking it back"), "{text}");
+    let source = Source::Server(&pair.source, REWIND_USER);
+    let plan = Plan::of(&stock_target, source, &[]).json();
+    let segment = open_segment(&pair.source);
+    let _ = stock::rewind(&stock_target, source, &[]).success();
+    assert_equal_outcome(&pair.target, &stock_target, &plan, Some(&segment));
+}
+
+/// So it is where somebody has put the control file back.
+#[test]
+fn another_control_file() {
     let pair = Pair::shared(Major(13)).copy();
     let source = Source::Directory(&pair.source);
     let (stock_target, control) = (pair.copy_target(), fs::read(pair.target.path("global/pg_control")).unwrap());
