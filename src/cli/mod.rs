@@ -47,7 +47,9 @@ fn commands(program: &OsStr) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    output::choose(arguments.progress);
+    // What the drop-in says is for people.
+    let is_drop_in = matches!(arguments.command, args::Command::Rewind(_));
+    output::choose(if is_drop_in { ProgressMode::None } else { arguments.progress });
     let outcome = match &arguments.command {
         args::Command::Plan(options) => refuse_root(is_root()).and_then(|()| plan::run(options)),
         args::Command::List(options) => refuse_root(is_root()).and_then(|()| list::run(options)),
@@ -59,7 +61,7 @@ fn commands(program: &OsStr) -> ExitCode {
         args::Command::Clean(options) => refuse_root(is_root()).and_then(|()| state::clean(options)),
         args::Command::Man { command } => man::page_of(command.as_deref()),
         args::Command::Completions { shell } => man::completions(*shell),
-        args::Command::Rewind(options) => Ok(rewind::run(program, &options.arguments)),
+        args::Command::Rewind(options) => return rewind::run(program, &options.arguments),
     };
     let code = outcome.unwrap_or_else(|error| {
         output::error(&error);

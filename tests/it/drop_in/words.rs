@@ -11,6 +11,7 @@ use crate::support::pair::Pair;
 use crate::support::rewind::{command, course, pg_rewind, rewind};
 use crate::support::servers::Major;
 use crate::support::stock::{self, Source};
+use crate::support::tool::Plan;
 use crate::support::tree::{self, Tree, modification_times};
 use crate::support::workload::REWIND_USER;
 
@@ -171,6 +172,20 @@ fn what_stays() {
     assert_eq!(old, pair.target.base().display().to_string());
     let _ = Outcome::of(crate::support::tool::pg_unfork(&["undo", "-D"]).arg(pair.target.data())).success();
     assert!(pair.target.path(status).exists());
+}
+
+/// WAL of the common history that only the target has is not removed.
+#[test]
+fn wal_that_only_the_target_has() {
+    let pair = Pair::shared(Major(15)).copy();
+    let source = Source::Directory(&pair.source);
+    let plan = Plan::of(&pair.target, source, &[]).json();
+    let segment = plan["wal"]["segments"][0]["file"].as_str().unwrap();
+    fs::remove_file(pair.source.path(format!("pg_wal/{segment}"))).unwrap();
+    let line = format!("pg_rewind: Not removing file \"pg_wal/{segment}\" because it is required for recovery\n");
+    let outcome = rewind(&pair.target, source, &["--debug"]).success();
+    assert!(outcome.stderr.contains(&line), "{outcome}");
+    assert!(pair.target.path(format!("pg_wal/{segment}")).exists());
 }
 
 /// The source's own files may change while it is read from: stock's test lets them grow by its own messages.

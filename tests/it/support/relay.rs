@@ -154,11 +154,6 @@ impl Relay {
         format!("host=127.0.0.1 port={} user={user} dbname=postgres", self.port)
     }
 
-    /// Its port at 127.0.0.1.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     /// How many connections were made.
     pub(crate) fn connections(&self) -> usize {
         self.state.now().connections
