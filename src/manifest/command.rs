@@ -1,6 +1,6 @@
 //! The command that makes a plan anew.
 
-use super::model::{Manifest, PathRuleKind};
+use super::model::{Manifest, ObtainedFrom, PathRuleKind};
 use crate::cluster::SourceKind;
 use crate::format::Major;
 use crate::types::LinkText;
@@ -17,6 +17,10 @@ pub fn plan_command(manifest: &Manifest) -> String {
     words.extend([source.to_vec(), address(manifest)]);
     if manifest.recovery.is_some() {
         words.push(b"-R".to_vec());
+    }
+    let obtained = manifest.wal.iter().flat_map(|wal| &wal.obtained);
+    if obtained.into_iter().any(|segment| segment.from == ObtainedFrom::RestoreCommand) {
+        words.push(b"-c".to_vec());
     }
     for rule in &manifest.rules {
         let option: &[u8] = match rule.kind {
