@@ -275,10 +275,7 @@ const CALLERS: &[Case] = &[
         "application_name='pgautofailover_standby_1' host='127.0.0.1' port={P} user='plain' dbname='postgres' sslmode=prefer",
         &[("PGCONNECT_TIMEOUT", "2"), ("PGPASSWORD", "pl:ain")],
     ),
-    connects(
-        "user=postgres connect_timeout=2 dbname=postgres host={SOCKETS} port={P} application_name=repmgr",
-        &[],
-    ),
+    connects("user=postgres connect_timeout=2 dbname=postgres host={SOCKETS} port={P} application_name=repmgr", &[]),
 ];
 
 /// What only the newest libpq knows.
