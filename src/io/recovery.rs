@@ -46,6 +46,11 @@ pub fn recover(directory: &Path, postgres: &Postgres, options: &Options, interru
             .hint("start it as a standby, and stop it in good order (pg_ctl stop -m fast); recovering it by itself would make it a primary of its own")
             .hint("where it is left from an exclusive backup of a primary (PostgreSQL 13 or 14), remove it"));
     }
+    // A server that is just starting must find its standby.signal.
+    if let Some(pid) = running_postmaster(directory)? {
+        let message = format!("a server is running on the target (process {pid})");
+        return Err(Error::of(ErrorId::TargetRunning, message).hint("stop it in good order (pg_ctl stop -m fast)"));
+    }
     let aside = Aside::put(directory)?;
     let mut command = Command::new(&postgres.path);
     command.arg("--single").args(options.arguments());
