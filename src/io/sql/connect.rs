@@ -3,23 +3,20 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postgres::SimpleQueryMessage;
-use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_postgres::config::{SslMode as EngineMode, SslNegotiation};
 use tokio_postgres::tls::TlsConnect;
 use tokio_postgres::{Connection, error::SqlState};
 
 use super::client::{Line, Trouble};
+use super::role::judged;
+use super::socket::{Spot, foreign_peer, lookup, open};
 use super::wire::{AsItIs, Transport, Wire};
-use crate::io::conninfo::{ConnInfo, Endpoint, Host, SslMode, TargetSession, user_name};
+use crate::io::conninfo::{ConnInfo, Endpoint, Host, SslMode, TargetSession};
 use crate::io::tls::TlsError;
 
 /// A connection that was made, and where it leads to.
@@ -191,35 +188,6 @@ fn try_host(
     Ok(None)
 }
 
-/// One place where a host can be reached.
-#[derive(Debug)]
-enum Spot {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-/// Where a host can be reached, in the system's order.
-async fn lookup(endpoint: &Endpoint) -> io::Result<Vec<Spot>> {
-    match (endpoint.hostaddr, &endpoint.host) {
-        (Some(address), _) => Ok(vec![Spot::Tcp((address, endpoint.port).into())]),
-        (None, Some(Host::Socket(directory))) => Ok(vec![Spot::Unix(socket_path(directory, endpoint.port))]),
-        (None, Some(Host::Tcp(name))) => {
-            let found = lookup_host((name.as_str(), endpoint.port)).await?;
-            Ok(found.map(Spot::Tcp).collect())
-        }
-        (None, None) => Err(io::Error::from(io::ErrorKind::NotFound)),
-    }
-}
-
-/// The name of a server's socket. In memory, outside of the file system, it begins with a NUL byte.
-fn socket_path(directory: &Path, port: u16) -> PathBuf {
-    let path = directory.join(format!(".s.PGSQL.{port}"));
-    match path.as_os_str().as_bytes() {
-        [b'@', name @ ..] => PathBuf::from(std::ffi::OsStr::from_bytes(&[b"\0", name].concat())),
-        _ => path,
-    }
-}
-
 /// The place for people.
 fn place(endpoint: &Endpoint, spot: Option<&Spot>) -> String {
     let (name, port) = (endpoint.name(), endpoint.port);
@@ -311,7 +279,10 @@ async fn attempt(
 ) -> Result<Made, Attempted> {
     let transport =
         open(conninfo, spot).await.map_err(|error| Attempted::Stopped(Stopped::address(Cause::Socket(error))))?;
-    check_peer(&transport, conninfo).map_err(Attempted::Stopped)?;
+    let peer = foreign_peer(&transport, conninfo).map_err(Cause::Socket);
+    if let Some(cause) = peer.map_or_else(Some, |peer| peer.map(Cause::Peer)) {
+        return Err(Attempted::Stopped(Stopped::nowhere(cause)));
+    }
     let mut config = conninfo.config(endpoint);
     let transport = match (way, transport) {
         (Way::Tls, Transport::Tcp(stream)) if conninfo.tls.is_direct => secure(conninfo, endpoint, stream).await?,
@@ -377,103 +348,6 @@ async fn secure(conninfo: &ConnInfo, endpoint: &Endpoint, stream: TcpStream) -> 
     Ok(Transport::Tls(Box::new(stream)))
 }
 
-/// Opens a socket.
-async fn open(conninfo: &ConnInfo, spot: &Spot) -> io::Result<Transport> {
-    match spot {
-        Spot::Unix(path) => Ok(Transport::Unix(UnixStream::connect(path).await?)),
-        Spot::Tcp(address) => {
-            let socket = match address.ip() {
-                IpAddr::V4(_) => TcpSocket::new_v4()?,
-                IpAddr::V6(_) => TcpSocket::new_v6()?,
-            };
-            configure(&socket, conninfo)?;
-            Ok(Transport::Tcp(socket.connect(*address).await?))
-        }
-    }
-}
-
-/// Checks who has the other end of a Unix socket open, if anybody in particular should.
-fn check_peer(transport: &Transport, conninfo: &ConnInfo) -> Result<(), Stopped> {
-    let (Transport::Unix(stream), Some(wanted)) = (transport, &conninfo.required_peer) else { return Ok(()) };
-    let peer = sockopt::socket_peercred(stream).map_err(|error| Stopped::nowhere(Cause::Socket(error.into())))?;
-    let uid = peer.uid.as_raw();
-    let is_wanted = user_name(uid).as_ref() == Some(wanted);
-    is_wanted.then_some(()).ok_or_else(|| Stopped::nowhere(Cause::Peer(uid)))
-}
-
-/// Sets how long a dead line goes unnoticed, before the connection is made: that counts, too.
-fn configure(socket: &TcpSocket, conninfo: &ConnInfo) -> io::Result<()> {
-    sockopt::set_tcp_nodelay(socket, true)?;
-    let keepalives = &conninfo.keepalives;
-    if keepalives.enabled {
-        sockopt::set_socket_keepalive(socket, true)?;
-        keepalives.idle.map_or(Ok(()), |time| sockopt::set_tcp_keepidle(socket, time))?;
-        keepalives.interval.map_or(Ok(()), |time| sockopt::set_tcp_keepintvl(socket, time))?;
-        keepalives.count.map_or(Ok(()), |count| sockopt::set_tcp_keepcnt(socket, count))?;
-        // libpq looks at this one only where it sends keepalives, too.
-        if let Some(time) = conninfo.tcp_user_timeout {
-            sockopt::set_tcp_user_timeout(socket, u32::try_from(time.as_millis()).unwrap_or(u32::MAX))?;
-        }
-    }
-    Ok(())
-}
-
-/// Puts the connection on the line and judges the server: gives the client if it will do.
-fn judged(
-    line: &mut Line,
-    engine: tokio_postgres::Client,
-    connection: Connection<Wire, Wire>,
-    wanted: TargetSession,
-) -> Result<tokio_postgres::Client, Trouble> {
-    // Since 14, the server says both on its own.
-    let said = |name| connection.parameter(name).map(|value| value == "on");
-    let (standby, read_only) = (said("in_hot_standby"), said("default_transaction_read_only"));
-    line.carry(connection);
-    let verdict = match wanted {
-        TargetSession::Any => Ok(()),
-        TargetSession::ReadWrite | TargetSession::ReadOnly => {
-            let is_read_only = match (standby, read_only) {
-                (Some(standby), Some(read_only)) => standby || read_only,
-                _ => ask(line, &engine, "SHOW transaction_read_only", "on")?,
-            };
-            match (wanted, is_read_only) {
-                (TargetSession::ReadWrite, true) => Err("the session is read-only"),
-                (TargetSession::ReadOnly, false) => Err("the session is not read-only"),
-                _ => Ok(()),
-            }
-        }
-        TargetSession::Primary | TargetSession::Standby | TargetSession::PreferStandby => {
-            let is_standby = match standby {
-                Some(standby) => standby,
-                None => ask(line, &engine, "SELECT pg_catalog.pg_is_in_recovery()", "t")?,
-            };
-            match (wanted, is_standby) {
-                (TargetSession::Primary, true) => Err("the server is a standby"),
-                (TargetSession::Standby | TargetSession::PreferStandby, false) => Err("the server is not a standby"),
-                _ => Ok(()),
-            }
-        }
-    };
-    match verdict {
-        Ok(()) => Ok(engine),
-        Err(text) => {
-            drop(engine);
-            line.end();
-            Err(Trouble::WrongKind(text))
-        }
-    }
-}
-
-/// Asks something that is true if the answer is this.
-fn ask(line: &mut Line, engine: &tokio_postgres::Client, sql: &str, truth: &str) -> Result<bool, Trouble> {
-    let answer = line.wait(engine.simple_query(sql))?;
-    let row = answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
-        _ => None,
-    });
-    Ok(row == Some(truth))
-}
-
 /// Brings things into random order. `pick` gives a number below the one that it is given.
 fn shuffle<T>(things: &mut [T], mut pick: impl FnMut(usize) -> usize) {
     for count in (2..=things.len()).rev() {
@@ -488,63 +362,8 @@ fn random(limit: usize) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
-
-    use tokio::runtime::Builder;
-
     use super::*;
-    use crate::io::conninfo::Environment;
-
-    fn conninfo(text: &str) -> ConnInfo {
-        let environment = Environment::fixed::<&str, &str>([], Some("u"), Path::new("/s"));
-        ConnInfo::resolve(text, &environment).unwrap()
-    }
-
-    fn run<T>(work: impl Future<Output = T>) -> T {
-        Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
-    }
-
-    #[test]
-    fn a_socket_need_not_be_in_the_file_system() {
-        let name = format!("pg_unfork-test-{}", std::process::id());
-        let address = UnixAddress::from_abstract_name(format!("{name}/.s.PGSQL.7")).unwrap();
-        let listener = UnixListener::bind_addr(&address).unwrap();
-        let conninfo = conninfo(&format!("host=@{name} port=7 requirepeer=nobody-at-all"));
-        let spots = run(lookup(&conninfo.endpoints[0])).unwrap();
-        let made = run(attempt(&conninfo, &conninfo.endpoints[0], &spots[0], Way::Plain, None));
-        let Err(Attempted::Stopped(Stopped { cause: Cause::Peer(uid), next: Next::Nowhere, .. })) = made else {
-            panic!("another end than that of the check")
-        };
-        assert_eq!(uid, rustix::process::geteuid().as_raw());
-        assert!(listener.accept().is_ok());
-    }
-
-    #[test]
-    fn sockets_are_set_as_asked_for() {
-        let set = |text: &str| {
-            run(async {
-                let socket = TcpSocket::new_v4().unwrap();
-                configure(&socket, &conninfo(text)).unwrap();
-                (
-                    sockopt::socket_keepalive(&socket).unwrap(),
-                    sockopt::tcp_keepidle(&socket).unwrap().as_secs(),
-                    sockopt::tcp_keepintvl(&socket).unwrap().as_secs(),
-                    sockopt::tcp_keepcnt(&socket).unwrap(),
-                    sockopt::tcp_user_timeout(&socket).unwrap(),
-                )
-            })
-        };
-        let all = "keepalives_idle=11 keepalives_interval=12 keepalives_count=13 tcp_user_timeout=5000";
-        assert_eq!(set(all), (true, 11, 12, 13, 5000));
-        let off = set(&format!("{all} keepalives=0"));
-        assert_eq!((off.0, off.4), (false, 0));
-        let default = set("");
-        assert_eq!(default, set("keepalives=1 keepalives_idle=0 keepalives_count=-1 tcp_user_timeout=0"));
-        assert!(default.0 && default.1 != 11);
-    }
 
     #[test]
     fn a_shuffle_keeps_everything() {
@@ -581,17 +400,13 @@ mod tests {
     }
 
     #[test]
-    fn sockets_have_libpqs_names() {
-        let bytes = |directory| socket_path(Path::new(directory), 7).into_os_string().into_encoded_bytes();
-        assert_eq!(bytes("/run/pg"), b"/run/pg/.s.PGSQL.7");
-        assert_eq!(bytes("@pg"), b"\0pg/.s.PGSQL.7");
-        let path = socket_path(Path::new("@pg"), 7);
+    fn places_are_named_for_people() {
         let endpoint = Endpoint::new(Host::Socket("@pg".into()), 7);
-        assert_eq!(place(&endpoint, Some(&Spot::Unix(path))), "socket @pg/.s.PGSQL.7");
+        assert_eq!(place(&endpoint, Some(&Spot::Unix("\0pg/.s.PGSQL.7".into()))), "socket @pg/.s.PGSQL.7");
         let endpoint = Endpoint::new(Host::Tcp("h".to_owned()), 7);
         let spot = Spot::Tcp(([127, 0, 0, 1], 7).into());
         assert_eq!(place(&endpoint, Some(&spot)), "h (127.0.0.1) port 7");
-        assert_eq!(place(&reached(&endpoint, &spot), None), "h port 7");
+        assert_eq!(place(&endpoint, None), "h port 7");
         assert_eq!(reached(&endpoint, &spot).hostaddr, Some([127, 0, 0, 1].into()));
     }
 }
