@@ -1,15 +1,19 @@
 //! What is read of a certificate beside what webpki reads: that knows neither old versions nor common names.
 
+use std::fmt::Write as _;
+
 use rustls::pki_types::{SubjectPublicKeyInfoDer, UnixTime};
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use x509_cert::certificate::{CertificateInner, Raw, Version};
 use x509_cert::der::asn1::{AnyRef, ContextSpecific, ObjectIdentifier};
+use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::oid::db::{rfc4519, rfc5912};
 use x509_cert::der::{Decode, Encode, Error, TagNumber};
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, NameConstraints, SubjectAltName};
 use x509_cert::spki::AlgorithmIdentifierRef;
 
+use super::error::shown;
 use super::names::{AltName, Names};
 
 /// ecdsa-with-SHA1, which the table of names lacks.
@@ -42,8 +46,10 @@ impl Certificate {
 
     /// Whom it is made out to, for people.
     pub(super) fn subject(&self) -> String {
-        let subject = self.0.tbs_certificate().subject().to_string();
-        if subject.is_empty() { "without a subject".to_owned() } else { format!("\"{}\"", subject.escape_debug()) }
+        let mut subject = String::new();
+        // What cannot be shown to its end is shown as far as it goes.
+        let _ = write!(subject, "{}", self.0.tbs_certificate().subject());
+        if subject.is_empty() { "without a subject".to_owned() } else { format!("\"{}\"", shown(&subject)) }
     }
 
     /// Why it is not valid at a time; none if it is.
@@ -72,6 +78,12 @@ impl Certificate {
     pub(super) fn longest_chain(&self) -> Option<usize> {
         let constraints = self.0.tbs_certificate().get_extension::<BasicConstraints>().ok()??;
         constraints.1.path_len_constraint.map(usize::from)
+    }
+
+    /// Whether it says for which names those below it may be made out.
+    pub(super) fn has_name_constraints(&self) -> bool {
+        let extensions = self.0.tbs_certificate().extensions();
+        extensions.is_some_and(|all| all.iter().any(|one| one.extn_id == NameConstraints::OID))
     }
 
     fn is_for_servers(&self) -> Result<bool, Error> {

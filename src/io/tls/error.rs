@@ -141,6 +141,18 @@ pub enum HandshakeError {
     Failed(String),
 }
 
+/// The most characters that are shown of a name.
+const MOST_SHOWN: usize = 200;
+
+/// A name from outside as it is shown: on one line, and not for ever.
+pub(super) fn shown(name: &str) -> String {
+    let mut shown: String = name.chars().take(MOST_SHOWN).flat_map(char::escape_debug).collect();
+    if name.chars().nth(MOST_SHOWN).is_some() {
+        shown.push('\u{2026}');
+    }
+    shown
+}
+
 /// How many names are left out.
 fn others(count: usize) -> String {
     match count {

@@ -7,6 +7,7 @@
 //! - TLS 1.2 is the oldest version, with key exchange by Diffie-Hellman on curves.
 //! - A server's certificate of X.509 version 1 or 2, if it is to be verified; it will do where it is trusted itself, or
 //!   nothing is verified. Roots and client certificates may be old.
+//! - The common name of a server's certificate, where one above it has name constraints.
 //! - A certificate authority's own certificate as a server's, unless it is trusted itself.
 //! - Directories of revocation lists (`sslcrldir`), lists of version 1; a list that is there and cannot be read is an
 //!   error, not passed over.

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::error::HandshakeError;
+use super::error::{HandshakeError, shown};
 
 /// A name in a certificate's subjectAltName, as it stands there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) fn check(names: &Names, host: &str) -> Result<(), HandshakeError> {
     }
     let (host, more) = (host.to_owned(), seen.len().saturating_sub(1));
     Err(match seen.into_iter().next() {
-        Some(name) => HandshakeError::OtherHost { name: name.escape_debug().to_string(), more, host },
+        Some(name) => HandshakeError::OtherHost { name: shown(&name), more, host },
         None => HandshakeError::NoName { host },
     })
 }

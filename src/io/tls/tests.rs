@@ -419,6 +419,31 @@ fn a_host_is_looked_for_only_if_that_is_asked() {
     }
 }
 
+/// What constrains the names below does not see the common name, so that must not count there.
+#[test]
+fn a_common_name_is_not_beyond_constraints() {
+    let elsewhere = |params: &mut CertificateParams| {
+        let permitted_subtrees = vec![rcgen::GeneralSubtree::DnsName("elsewhere.test".to_owned())];
+        params.name_constraints = Some(rcgen::NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+    };
+    let (root, constrained) = (Authority::new("root", same), Authority::new("constrained", elsewhere));
+    let below = root.below("below", elsewhere);
+    let (leaf, key) = below.issue(|params| params.subject_alt_names.clear());
+    let no_name = |params: &mut CertificateParams| params.subject_alt_names.clear();
+    for (roots, server, expected) in [
+        (&root, root.server(no_name), "ok"),
+        (&constrained, constrained.server(no_name), "has no name to compare with host name \"localhost\""),
+        (&root, Server::new(leaf + &below.pem, key), "has no name to compare with host name \"localhost\""),
+        (&constrained, constrained.server(same), "a name that one above it may not issue certificates for"),
+    ] {
+        let mut place = Place::new();
+        place.settings.verify = Verify::Host;
+        place.write("root.crt", &roots.pem);
+        let said = outcome(place.greet(&server, Some("localhost")));
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
 #[test]
 fn servers_are_told_names_and_no_addresses() {
     let server = Authority::new("root", same).server(same);
@@ -703,4 +728,38 @@ fn authentication_is_bound_to_the_certificate() {
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let own = params("localhost").self_signed(&key).unwrap().pem();
     assert_eq!(binding(&own, &key.serialize_pem()), None);
+}
+
+#[test]
+fn damaged_certificates_end_in_errors() {
+    let root = Authority::new("root", same);
+    let (leaf, _) = root.issue(|params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    });
+    let place = Place::new();
+    place.write("root.crt", &root.pem);
+    let trust = Trust::of_file(&place.path("root.crt"), None).unwrap();
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+    let now = rustls::pki_types::UnixTime::now();
+    for pem in [leaf.as_str(), PSS.0, OLD.0, AUTHORITY] {
+        let whole = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let mut accepted = 0;
+        for (at, bit) in (0..whole.len()).flat_map(|at| [0, 3, 5, 7].map(|bit| (at, bit))) {
+            let mut der = whole.to_vec();
+            der[at] ^= 1 << bit;
+            let Ok(certificate) = Certificate::parse(&der) else { continue };
+            let _ = (certificate.end_point(&der), certificate.names(), certificate.public_key(), certificate.subject());
+            let der = CertificateDer::from(der);
+            accepted += usize::from(trust.check(&der, &certificate, &[], now, algorithms.all).is_ok());
+        }
+        assert_eq!(accepted, 0);
+    }
+}
+
+#[test]
+fn names_from_outside_are_shown_on_a_line_and_not_for_ever() {
+    assert_eq!(error::shown("a\nb\u{1b}[0m"), "a\\nb\\u{1b}[0m");
+    let long = error::shown(&"x".repeat(60_000));
+    assert_eq!((long.chars().count(), long.ends_with('\u{2026}')), (201, true));
 }

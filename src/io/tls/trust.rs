@@ -23,6 +23,14 @@ struct Root {
     certificate: Certificate,
 }
 
+/// A certificate that is trusted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trusted {
+    /// Whether one of those above it says for which names it may issue certificates. webpki sees to that for the names
+    /// in an extension, not for the common name.
+    pub(super) is_constrained: bool,
+}
+
 /// What a server's certificate is verified with.
 pub(super) struct Trust {
     /// Where it came from, for people.
@@ -123,25 +131,25 @@ impl Trust {
         sent: &[CertificateDer<'_>],
         now: UnixTime,
         algorithms: &[&dyn SignatureVerificationAlgorithm],
-    ) -> Result<(), String> {
-        if self.roots.iter().any(|root| root.der == *der) {
-            self.check_itself(certificate, now)?;
+    ) -> Result<Trusted, String> {
+        let trusted = if self.roots.iter().any(|root| root.der == *der) {
+            self.check_itself(certificate, now)?
         } else {
-            self.check_chain(der, certificate, sent, now, algorithms)?;
-        }
+            self.check_chain(der, certificate, sent, now, algorithms)?
+        };
         match certificate.misuse() {
-            Ok(None) => Ok(()),
+            Ok(None) => Ok(trusted),
             Ok(Some(problem)) => Err(problem.to_owned()),
             Err(error) => Err(format!("it is malformed: {error}")),
         }
     }
 
     /// A certificate that is trusted itself.
-    fn check_itself(&self, certificate: &Certificate, now: UnixTime) -> Result<(), String> {
+    fn check_itself(&self, certificate: &Certificate, now: UnixTime) -> Result<Trusted, String> {
         if !self.revoked.is_empty() {
             return Err("it is self-signed, and no revocation list can speak of it: leave out sslcrl".to_owned());
         }
-        certificate.invalidity(now).map_or(Ok(()), Err)
+        certificate.invalidity(now).map_or(Ok(Trusted { is_constrained: false }), Err)
     }
 
     fn check_chain(
@@ -151,7 +159,7 @@ impl Trust {
         sent: &[CertificateDer<'_>],
         now: UnixTime,
         algorithms: &[&dyn SignatureVerificationAlgorithm],
-    ) -> Result<(), String> {
+    ) -> Result<Trusted, String> {
         if certificate.is_old() {
             return Err("it is of X.509 version 1, which is not supported: make it anew with extensions, for example \
                         with openssl x509 -req -extfile, and a subjectAltName for the server's host name"
@@ -176,7 +184,13 @@ impl Trust {
         };
         let usage = KeyUsage::server_auth();
         let path = leaf.verify_for_usage(algorithms, &anchors, &links, now, usage, revocation, Some(&is_short));
-        path.map(|_| ()).map_err(|error| self.reason(&error, certificate, &stale, now))
+        let path = path.map_err(|error| self.reason(&error, certificate, &stale, now))?;
+        let constrains = |der: &CertificateDer<'_>| {
+            Certificate::parse(der).map_or(true, |certificate| certificate.has_name_constraints())
+        };
+        let is_constrained = path.anchor().name_constraints.is_some()
+            || path.intermediate_certificates().any(|link| constrains(&link.der()));
+        Ok(Trusted { is_constrained })
     }
 
     /// What webpki says, for people.
@@ -215,6 +229,9 @@ impl Trust {
             }
             Error::PathLenConstraintViolated => {
                 "the chain is longer than a certificate on the way allows (pathlen)".to_owned()
+            }
+            Error::NameConstraintViolation => {
+                "it has a name that one above it may not issue certificates for (nameConstraints)".to_owned()
             }
             other => other.to_string(),
         }

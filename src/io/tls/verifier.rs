@@ -46,11 +46,15 @@ impl Verifier {
             reason: format!("it is malformed: {error}"),
         };
         let certificate = Certificate::parse(der).map_err(malformed)?;
-        trust
+        let trusted = trust
             .check(der, &certificate, sent, now, self.algorithms.all)
             .map_err(|reason| HandshakeError::Certificate { subject: certificate.subject(), reason })?;
         let Some(host) = &self.host else { return Ok(()) };
-        names::check(&certificate.names().map_err(malformed)?, host)
+        let mut names = certificate.names().map_err(malformed)?;
+        if trusted.is_constrained {
+            names.common = None;
+        }
+        names::check(&names, host)
     }
 }
 
