@@ -6,12 +6,14 @@ use super::state::{Condition, State, control_path, path_of};
 use crate::cluster::{Target, TargetStore};
 use crate::error::{Error, ErrorId, ErrorKind, Result};
 use crate::format::ControlFile;
-use crate::manifest::{Manifest, Verdict};
+use crate::manifest::{Check, CheckStatus, Manifest, Verdict};
 
-/// WAL that was not archived yet when an apply removed or replaced it: its segments, by name.
+/// WAL that was not archived yet when an apply removed or replaced it: its segments, by name. None where the plan's check
+/// has found nothing wrong.
 #[must_use]
 pub fn unarchived_wal(manifest: &Manifest) -> Vec<String> {
-    if manifest.verdict != Verdict::Rewind {
+    let is_checked = |check: &Check| check.id == "unarchived_wal" && check.status == CheckStatus::Pass;
+    if manifest.verdict != Verdict::Rewind || manifest.checks.iter().any(is_checked) {
         return Vec::new();
     }
     let ready = manifest.actions.iter().filter(|action| action.before.is_some()).filter_map(|action| {

@@ -10,9 +10,14 @@ use crate::types::{ClusterPath, LinkText};
 /// `unarchived_wal`: files of the target's `pg_wal` that are marked for the archiver (`.ready`) and removed or
 /// replaced, or lose that mark; and segments cut short by a promotion (`.partial`) that are not known to be archived.
 ///
-/// A mark of the source does not count: a standby has marked as archived what it had never to archive.
+/// A mark of the source does not count: a standby has marked as archived what it had never to archive. No mark counts where
+/// nothing is archived (`archives`): Patroni recovers such a target in a way that marks its WAL all the same.
 #[must_use]
-pub fn unarchived_wal(actions: &[Action], target: &Inventory, directory: &LinkText) -> Check {
+pub fn unarchived_wal(actions: &[Action], target: &Inventory, directory: &LinkText, archives: bool) -> Check {
+    if !archives {
+        let detail = "the target's archive_mode is off".to_owned();
+        return finding("unarchived_wal", CheckStatus::Pass, detail, None);
+    }
     let mut fates: BTreeMap<&[u8], (&Action, &str)> = BTreeMap::new();
     for action in actions.iter().filter(|action| action.before.is_some()) {
         let Some(name) = action.path.below(b"pg_wal") else { continue };
@@ -71,7 +76,18 @@ mod tests {
 
     fn checked(files: &[&str], actions: &[(&str, ActionKind)]) -> Check {
         let actions: Vec<Action> = actions.iter().map(|(path, kind)| action(path, *kind)).collect();
-        unarchived_wal(&actions, &inventory(files), &LinkText::new(b"/it's"))
+        unarchived_wal(&actions, &inventory(files), &LinkText::new(b"/it's"), true)
+    }
+
+    #[test]
+    fn marks_mean_nothing_where_nothing_is_archived() {
+        let segment = format!("pg_wal/{ONE}");
+        let (actions, files) = (
+            [action(&segment, ActionKind::Remove)],
+            inventory(&[&segment, &format!("pg_wal/archive_status/{ONE}.ready")]),
+        );
+        let found = |archives| unarchived_wal(&actions, &files, &LinkText::new(b"/"), archives).status;
+        assert_eq!((found(false), found(true)), (CheckStatus::Pass, CheckStatus::Warn));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::checks::{
     ConfigFile, Content, Signals, SlotFile, Tablespaces, configuration, is_configuration, log_files, replication_slots,
     space, special_files, starts_as_standby, tablespaces, unarchived_wal, writable,
 };
-use crate::cluster::{ClusterReader, Inventory, Settings, Site, Source, Target};
+use crate::cluster::{ClusterReader, InForce, Inventory, Settings, SettingsInForce, Site, Source, Target};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{MajorFacts, ReplicationSlot, SlotError};
 use crate::manifest::{Action, ActionKind, Check, Manifest, PathState, Verdict};
@@ -31,7 +31,8 @@ pub(super) struct Sides<'a> {
 pub(super) fn check_target(manifest: &Manifest, sides: &mut Sides<'_>) -> Result<Vec<Check>> {
     let actions = &manifest.actions;
     let mut checks = what_an_apply_meets(manifest, sides)?;
-    checks.push(unarchived_wal(actions, sides.target_files, &manifest.target.directory));
+    let archives = may_archive(sides)?;
+    checks.push(unarchived_wal(actions, sides.target_files, &manifest.target.directory, archives));
     checks.push(replication_slots(&slots(sides)?));
     checks.push(special_files(sides.target_files, actions));
     checks.extend(files_of_people(manifest, sides)?);
@@ -48,6 +49,20 @@ pub(super) fn check_target(manifest: &Manifest, sides: &mut Sides<'_>) -> Result
         removed: now(b"standby.signal") && !then(b"standby.signal"),
     }));
     Ok(checks)
+}
+
+/// Whether the target's server may be one that archives: not if its files say that it does not, and they alone. A command line
+/// may have kept it from that once, for its recovery.
+fn may_archive(sides: &mut Sides<'_>) -> Result<bool> {
+    let options = ClusterPath::new(b"postmaster.opts").context(|| "no such name".to_owned())?;
+    let options = sides.target.read_small(&options)?;
+    let settings = SettingsInForce::new(sides.settings[0].clone(), options.as_deref());
+    let is_off = match settings.get("archive_mode") {
+        InForce::BuiltIn => true,
+        InForce::Set(value) => ["off", "false", "no", "0"].iter().any(|off| off.eq_ignore_ascii_case(value)),
+        InForce::Unknown => false,
+    };
+    Ok(!is_off || settings.is_from_command_line("archive_mode"))
 }
 
 /// The checks of a plan that needs no rewind: what `-R` writes, and what the server will be.

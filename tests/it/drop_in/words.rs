@@ -159,6 +159,7 @@ fn what_stays() {
     let segment = pair.missing_segment();
     let status = format!("pg_wal/archive_status/{segment}.ready");
     fs::write(pair.target.path(&status), "").unwrap();
+    pair.target.append_config("archive_mode = on\n");
     for cluster in [&pair.source, &pair.target] {
         fs::write(cluster.path("global/pg_control.old"), cluster.base().display().to_string()).unwrap();
     }

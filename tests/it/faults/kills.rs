@@ -263,6 +263,8 @@ fn large_files_that_somebody_rewrote_meanwhile() {
 fn cleaning() {
     let Pair { source, target } = Pair::shared(Major(19)).copy();
     let segment = "000000010000000000000099";
+    target.append_config("archive_mode = on\n");
+    fs::write(target.path(format!("pg_wal/{segment}")), vec![0; 1 << 20]).unwrap();
     fs::write(target.path(format!("pg_wal/archive_status/{segment}.ready")), "").unwrap();
     let plan = Plan::of(&target, Source::Directory(&source), &[]);
     let _ = plan.apply(&[]).success();
