@@ -62,7 +62,13 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Makes a cluster with the settings of [`settings`].
     pub(crate) fn initdb(major: Major, options: &InitOptions) -> Self {
-        let cluster = Self::vacant(Installation::of(major));
+        Self::initdb_with(Installation::of(major), options)
+    }
+
+    /// The same with the programs of a certain installation.
+    pub(crate) fn initdb_with(installation: Installation, options: &InitOptions) -> Self {
+        let major = installation.major();
+        let cluster = Self::vacant(installation);
         let mut command = cluster.installation.command("initdb");
         command
             .args(["-U", "postgres", "-A", "trust", "-E", "UTF8"])
@@ -172,6 +178,11 @@ impl Cluster {
     /// Whether a server is running here, as far as its lock file tells.
     pub(crate) fn is_running(&self) -> bool {
         self.path("postmaster.pid").exists()
+    }
+
+    /// The port that its socket is named by, which no other cluster of this process has: 10000 and up.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// The running server's socket.
@@ -324,7 +335,7 @@ pub(crate) fn append(path: &Path, text: &str) {
 /// The settings of every test cluster: quick, quiet between checkpoints, keeping all WAL, and
 /// leaving nothing outside of its directory when killed.
 /// Address and port are given at start, so that a configuration may travel between clusters.
-fn settings(major: Major) -> String {
+pub(crate) fn settings(major: Major) -> String {
     let compression = match major.0 {
         ..=14 => "on",
         15 | 17 => "lz4",

@@ -21,6 +21,8 @@
 //! | [`likeness`] | our outcome compared with stock's, byte for byte |
 //! | [`fault`] | a target on which something goes wrong at a chosen operation |
 //! | [`power`] | a target on a machine whose power is cut |
+//! | [`orchestrators`] | where etcd, Patroni and repmgr are |
+//! | [`dropin`] | the program under pg_rewind's name, with a record of its calls |
 //! | [`life`] | what a rewound cluster owes once it runs |
 //! | [`wal_builder`] | WAL that no server wrote |
 //! | [`tree`] | what a directory contains, and how two differ |
@@ -32,10 +34,12 @@ pub(crate) mod certificates;
 pub(crate) mod checks;
 pub(crate) mod cluster;
 pub(crate) mod custom_wal;
+pub(crate) mod dropin;
 pub(crate) mod fault;
 pub(crate) mod life;
 pub(crate) mod likeness;
 pub(crate) mod offline;
+pub(crate) mod orchestrators;
 pub(crate) mod outcome;
 pub(crate) mod pair;
 pub(crate) mod power;

@@ -154,6 +154,11 @@ impl Relay {
         format!("host=127.0.0.1 port={} user={user} dbname=postgres", self.port)
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// How many connections were made.
     pub(crate) fn connections(&self) -> usize {
         self.state.now().connections

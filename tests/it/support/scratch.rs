@@ -13,11 +13,16 @@ use rustix::fs::statvfs;
 use tempfile::{Builder, TempDir};
 
 /// Begins when its standard input ends, that is when the test process is gone. A process is stopped
-/// only if it works in the data directory that names it; the later rounds are for servers that
-/// were just starting. A server removes its lock file as its last act.
+/// only if it works in the scratch directory, a server if it works in the data directory that names it; others go
+/// first, since they start servers. The later rounds are for servers that were just starting. A server removes its lock file as its last act.
 const JANITOR: &str = r#"
 trap '' HUP INT TERM
 cat
+for process in /proc/[0-9]*; do
+    case "$(readlink "$process/cwd")" in
+        "$1"/*) [ "$(basename "$(readlink "$process/exe")")" = postgres ] || kill -KILL "${process#/proc/}" ;;
+    esac
+done
 for round in 1 2 3; do
     for file in "$1"/*/data/postmaster.pid; do
         [ -f "$file" ] || continue

@@ -51,7 +51,11 @@ pub(crate) struct Installation {
 impl Installation {
     /// The installation of `major`. A missing one fails the test: nothing is ever skipped.
     pub(crate) fn of(major: Major) -> Self {
-        let prefix = root().join(major.to_string());
+        Self::at(major, root().join(major.to_string()))
+    }
+
+    /// The installation of `major` that has `bin` in a certain directory.
+    pub(crate) fn at(major: Major, prefix: PathBuf) -> Self {
         let postgres = prefix.join("bin/postgres");
         assert!(
             postgres.exists(),
