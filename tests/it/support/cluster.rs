@@ -180,11 +180,6 @@ impl Cluster {
         self.path("postmaster.pid").exists()
     }
 
-    /// The port that its socket is named by, which no other cluster of this process has: 10000 and up.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The running server's socket.
     pub(crate) fn socket(&self) -> PathBuf {
         scratch::sockets().join(format!(".s.PGSQL.{}", self.port))
