@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::servers::Installation;
 
 /// How long a condition may take to become true, on a machine that does other things, too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where they are. What is missing fails the test: nothing is ever skipped.
 pub(crate) fn root() -> &'static Path {
