@@ -144,19 +144,11 @@ fn make_good(pair: &Pair) {
     }
 }
 
-/// The checks without positions in the WAL: a live source's end moves by itself.
-fn without_positions(checks: &Value) -> Vec<String> {
+/// The checks without words that have digits: how far a live source's WAL reaches changes by itself.
+fn without_numbers(checks: &Value) -> Vec<String> {
     let text = serde_json::to_string_pretty(checks).unwrap();
-    let is_position =
-        |word: &str| word.split_once('/').is_some_and(|(high, low)| [high, low].iter().all(|half| is_hex(half)));
-    let is_end = |c: char| c.is_whitespace() || "\",;:()".contains(c);
-    text.lines()
-        .map(|line| line.split(is_end).filter(|word| !is_position(word)).collect::<Vec<_>>().join(" "))
-        .collect()
-}
-
-fn is_hex(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    let is_word = |word: &&str| !word.bytes().any(|byte| byte.is_ascii_digit());
+    text.lines().map(|line| line.split_whitespace().filter(is_word).collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// Everything of the target's own that goes is said, with what to do and without secrets; where nothing goes, all
@@ -200,7 +192,7 @@ fn what_goes_of_the_targets_own() {
     assert!(!text.contains("s3cr3t") && !text.contains('\u{1b}'));
     let commands = check(&document, "replication_slots")["commands"].clone();
     let again = Plan::of(target, server, &[]).json();
-    assert_eq!(without_positions(&again["checks"]), without_positions(&document["checks"]), "said the same way");
+    assert_eq!(without_numbers(&again["checks"]), without_numbers(&document["checks"]), "said the same way");
 
     make_good(&pair);
     let good = Plan::of(target, server, &["-R"]);
