@@ -189,10 +189,8 @@ impl Run<'_> {
     fn resume(&mut self, manifest: &Manifest, document: &dyn ReadAt) -> Result<ExitCode> {
         let unfinished = |error| after_first_write(error, true);
         let mut source = self.source_to_copy().map_err(unfinished)?;
-        let wanted = self.options.write_recovery_conf;
         let major = read_control_file(&mut self.target, "target")?.facts().major;
-        let recovery = wanted.then(|| source.primary_conninfo(major)).flatten();
-        if recovery.as_ref() != manifest.recovery.as_ref().map(|recovery| &recovery.primary_conninfo) {
+        if self.recovery(&*source, major) != manifest.recovery {
             let message = "what an earlier run began has another recovery configuration";
             return Err(Error::new(ErrorKind::DeadEnd, message));
         }
@@ -254,12 +252,16 @@ impl Run<'_> {
         Ok(None)
     }
 
+    /// What `-R` comes to with this source, the password included, as with stock.
+    fn recovery(&self, source: &dyn Source, major: Major) -> Option<RecoveryPlan> {
+        let primary_conninfo = self.options.write_recovery_conf.then(|| source.primary_conninfo(major)).flatten()?;
+        let with_password = source.password_setting().is_some();
+        Some(RecoveryPlan { primary_conninfo, standby_signal: true, with_password })
+    }
+
     /// Ends a run on a target for which no plan can be made, and none needs to be: with `-R` it becomes a standby.
     fn not_required(&self, source: &dyn Source, major: Major) -> Result<Round> {
-        let wanted = self.options.write_recovery_conf && !self.options.dry_run;
-        if let Some(primary_conninfo) = wanted.then(|| source.primary_conninfo(major)).flatten() {
-            let with_password = source.password_setting().is_some();
-            let recovery = RecoveryPlan { primary_conninfo, standby_signal: true, with_password };
+        if let Some(recovery) = self.recovery(source, major).filter(|_| !self.options.dry_run) {
             let mut store = DirectoryStore::open(self.target.path(), &[], self.sync)?;
             apply::configure(&mut store, &recovery, source, &self.progress)?;
         }

@@ -57,7 +57,6 @@ fn the_next_run_goes_on() {
 }
 
 /// A source that was promoted again makes the earlier plan worthless: all is taken back and planned afresh in one run.
-/// So it is where the next run shall configure recovery otherwise.
 #[test]
 fn what_can_never_finish_is_taken_back() {
     let pair = Pair::shared(Major(17)).copy();
@@ -106,7 +105,31 @@ fn a_source_that_is_promoted_under_a_run() {
     assert_equal_outcome(&pair.target, &stock_target, &plan, Some(&segment));
 }
 
-/// So it is where somebody has put the control file back.
+/// A run that shall configure recovery otherwise than what was begun takes that back: without `-R`, or with a password.
+#[test]
+fn another_wish() {
+    let pair = Pair::shared(Major(19)).copy();
+    pair.source.start();
+    let source = Source::Server(&pair.source, REWIND_USER);
+    let again = pair.copy_target();
+    for (target, first, second, password) in
+        [(&pair.target, &["-R"][..], &[][..], ""), (&again, &["-R"], &["-R"], "secret")]
+    {
+        killed(&command(target, source, first));
+        let mut run = command(target, source, second);
+        if !password.is_empty() {
+            run.env("PGPASSWORD", password);
+        }
+        let outcome = Outcome::of(&mut run).success();
+        assert!(outcome.stderr.contains("another recovery configuration"), "{outcome}");
+        assert!(outcome.stderr.ends_with("pg_rewind: Done!\n") && !outcome.stderr.contains("secret"), "{outcome}");
+        assert_eq!(target.path("standby.signal").exists(), !second.is_empty());
+        let settings = fs::read_to_string(target.path("postgresql.auto.conf")).unwrap();
+        assert_eq!(settings.contains("password=secret"), !password.is_empty(), "{settings}");
+    }
+}
+
+/// So is what was begun where somebody has put the control file back.
 #[test]
 fn another_control_file() {
     let pair = Pair::shared(Major(13)).copy();
