@@ -20,6 +20,7 @@ mod faults;
 mod fetching;
 mod fuzz_seeds;
 mod golden;
+mod hostile_database;
 mod libpq;
 mod lost_source;
 mod missing_wal;

@@ -8,7 +8,7 @@ use postgres::types::Type;
 
 use super::SqlSource;
 use super::client::{Client, Limits, Parameter, Trouble};
-use super::session::{Incarnation, STARTED};
+use super::session::{Incarnation, STARTED, exactly};
 use super::trouble::column;
 use crate::cluster::Names;
 use crate::interrupt::Interrupt;
@@ -27,33 +27,45 @@ const SILENCE: Duration = Duration::from_secs(3);
 const MOST: usize = 1 << 15;
 const AT_A_TIME: usize = 2_000;
 
-/// A session that waits for no lock.
+/// What the sessions begin with. The owner of a database chooses its search path, and must not have this role run
+/// functions and operators of his own: this has the last word over what is set for a database or a role.
+const EMPTY_PATH: &str = "-c search_path=";
+
+/// A session that waits for no lock. Everything is named with its schema, here and below, all the same.
 const SETTINGS: &str = "
-    SELECT set_config('search_path', '', false), set_config('default_transaction_read_only', 'on', false),
-           set_config('statement_timeout', '3000', false), set_config('lock_timeout', '500', false),
-           set_config('client_encoding', 'SQL_ASCII', false)";
+    SELECT pg_catalog.set_config('search_path', '', false),
+           pg_catalog.set_config('default_transaction_read_only', 'on', false),
+           pg_catalog.set_config('statement_timeout', '3000', false),
+           pg_catalog.set_config('lock_timeout', '500', false),
+           pg_catalog.set_config('client_encoding', 'SQL_ASCII', false)";
 
-const DATABASES: &str = "SELECT oid, textsend(datname) FROM pg_catalog.pg_database WHERE oid = ANY ($1)";
+const DATABASES: &str = "
+    SELECT oid, pg_catalog.textsend(datname::pg_catalog.text) FROM pg_catalog.pg_database
+     WHERE oid OPERATOR(pg_catalog.=) ANY ($1)";
 
+// With several arguments, unnest is a part of the syntax, and has no schema.
 const RELATIONS: &str = "
-    SELECT w.n, pg_catalog.textsend(pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(c.relname))
+    SELECT w.n, pg_catalog.textsend(pg_catalog.concat(pg_catalog.quote_ident(s.nspname), '.', pg_catalog.quote_ident(c.relname)))
       FROM (SELECT n, pg_catalog.pg_filenode_relation(tablespace, file) AS relation
-              FROM unnest($1::oid[], $2::oid[]) WITH ORDINALITY AS u(tablespace, file, n) OFFSET 0) AS w
-      JOIN pg_catalog.pg_class AS c ON c.oid = w.relation
-      JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace";
+              FROM unnest($1::pg_catalog.oid[], $2::pg_catalog.oid[]) WITH ORDINALITY AS u(tablespace, file, n) OFFSET 0) AS w
+      JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) w.relation
+      JOIN pg_catalog.pg_namespace AS s ON s.oid OPERATOR(pg_catalog.=) c.relnamespace";
 
 /// The databases, and whether one can connect to them.
-const ALL_DATABASES: &str = "SELECT oid, textsend(datname), datallowconn FROM pg_catalog.pg_database ORDER BY oid";
+const ALL_DATABASES: &str = "
+    SELECT oid, pg_catalog.textsend(datname::pg_catalog.text), datallowconn FROM pg_catalog.pg_database ORDER BY oid";
 
 /// The relations with files: tablespace, database (none: all share it), file, name.
 const ALL_RELATIONS: &str = "
-    SELECT CASE WHEN c.relisshared THEN 1664 WHEN c.reltablespace = 0 THEN d.dattablespace ELSE c.reltablespace END,
-           CASE WHEN c.relisshared THEN 0::oid ELSE d.oid END, pg_catalog.pg_relation_filenode(c.oid),
-           pg_catalog.textsend(pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(c.relname))
+    SELECT CASE WHEN c.relisshared THEN 1664::pg_catalog.oid
+                WHEN c.reltablespace OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN d.dattablespace
+                ELSE c.reltablespace END,
+           CASE WHEN c.relisshared THEN 0::pg_catalog.oid ELSE d.oid END, pg_catalog.pg_relation_filenode(c.oid),
+           pg_catalog.textsend(pg_catalog.concat(pg_catalog.quote_ident(s.nspname), '.', pg_catalog.quote_ident(c.relname)))
       FROM pg_catalog.pg_class AS c
-      JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace
-      JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
-     WHERE c.relpersistence <> 't' AND pg_catalog.pg_relation_filenode(c.oid) IS NOT NULL
+      JOIN pg_catalog.pg_namespace AS s ON s.oid OPERATOR(pg_catalog.=) c.relnamespace
+      JOIN pg_catalog.pg_database AS d ON d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+     WHERE c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog.\"char\" AND pg_catalog.pg_relation_filenode(c.oid) IS NOT NULL
      ORDER BY c.oid
      LIMIT 200000";
 
@@ -144,10 +156,14 @@ impl NameFinder {
         if let Some(database) = database {
             database.clone_into(&mut conninfo.dbname);
         }
+        // What comes later counts.
+        let options = conninfo.options.take().map_or_else(String::new, |options| options + " ");
+        conninfo.options = Some(options + EMPTY_PATH);
         let limits = Limits { silence, interrupt: self.interrupt.clone(), over: Interrupt::new() };
         let mut client = Client::connect(&conninfo, limits).ok()?;
-        let started = client.ask_all(&[(SETTINGS, &[]), (STARTED, &[])]).ok()?.pop()?.ok()?;
-        let started = column(&started, 0).ok().map(Incarnation::of);
+        let [set, started] = exactly(client.ask_all(&[(SETTINGS, &[]), (STARTED, &[])]).ok()?).ok()?;
+        set.ok()?;
+        let started = column(&started.ok()?, 0).ok().map(Incarnation::of);
         (started == Some(self.incarnation)).then_some(client)
     }
 }

@@ -16,12 +16,15 @@ use crate::format::{ControlFile, Major};
 use crate::io::conninfo::ConnInfo;
 use crate::types::Lsn;
 
-/// The settings of pg_rewind's sessions, and names as bytes. Not every major has all.
+/// The settings of pg_rewind's sessions, and names as bytes. Not every major has all. What is sent along before their
+/// outcome is known names everything with its schema: a `statement_timeout` of the database's may undo them, and leave its
+/// `search_path` in force.
 const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
      SET idle_in_transaction_session_timeout = 0; SET default_transaction_read_only = on; \
      SET client_encoding = 'SQL_ASCII'; SELECT pg_catalog.set_config('search_path', '', false); \
-     SELECT set_config(name, '0', false) FROM unnest(ARRAY['transaction_timeout', 'idle_session_timeout']) AS name \
-      WHERE current_setting(name, true) IS NOT NULL";
+     SELECT pg_catalog.set_config(name, '0', false) \
+       FROM pg_catalog.unnest(ARRAY['transaction_timeout', 'idle_session_timeout']) AS name \
+      WHERE pg_catalog.current_setting(name, true) IS NOT NULL";
 
 /// The functions that ordinary roles may execute only if somebody granted it.
 pub(super) const FUNCTIONS: [&str; 4] = [
@@ -88,7 +91,8 @@ impl Incarnation {
 }
 
 /// When the server began, in microseconds.
-pub(super) const STARTED: &str = "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8";
+pub(super) const STARTED: &str = "
+    SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8";
 
 impl Session {
     /// Connects, sets the session up, and checks that the server and the role will do for its purpose.
@@ -153,7 +157,7 @@ impl Session {
     }
 }
 
-const CONTROL_FILE: &str = "SELECT pg_read_binary_file('global/pg_control')";
+const CONTROL_FILE: &str = "SELECT pg_catalog.pg_read_binary_file('global/pg_control')";
 
 fn control_file_of(answer: std::result::Result<Row, Trouble>) -> Result<Vec<u8>> {
     answer.and_then(|row| column(&row, 0)).map_err(|error| query_failed("cannot read global/pg_control of", error))
@@ -161,8 +165,9 @@ fn control_file_of(answer: std::result::Result<Row, Trouble>) -> Result<Vec<u8>>
 
 /// How far the WAL reaches. A promotion in between must not be seen by one half of the answer only.
 const POSITION: &str = "
-    SELECT in_recovery, CASE WHEN in_recovery THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END
-      FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state";
+    SELECT in_recovery, CASE WHEN in_recovery THEN pg_catalog.pg_last_wal_replay_lsn()
+                             ELSE pg_catalog.pg_current_wal_flush_lsn() END
+      FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery OFFSET 0) AS state";
 
 fn position_of(answer: std::result::Result<Row, Trouble>) -> Result<Option<Position>> {
     let failed = |error| query_failed("cannot read the WAL position of", error);
@@ -179,9 +184,11 @@ pub(super) fn exactly<const N: usize, T>(answers: Vec<T>) -> Result<[T; N]> {
 
 /// What must be known of a server.
 const FACTS: &str = "
-    SELECT current_setting('server_version'), current_setting('server_version_num')::int4,
-           current_setting('full_page_writes') = 'on', pg_is_in_recovery(), current_setting('server_encoding'),
-           (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8";
+    SELECT pg_catalog.current_setting('server_version'),
+           pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
+           pg_catalog.current_setting('full_page_writes') OPERATOR(pg_catalog.=) 'on',
+           pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('server_encoding'),
+           (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8";
 
 /// What is known of a server once a session is set up.
 struct Server {
@@ -237,8 +244,8 @@ fn check_images(server: &Server, control: &[u8]) -> Result<()> {
 
 /// Those of the functions that the role may not execute.
 pub(super) const PRIVILEGES: &str = "
-    SELECT ARRAY(SELECT function FROM unnest($1::text[]) WITH ORDINALITY AS f(function, n)
-                  WHERE NOT has_function_privilege(function, 'EXECUTE') ORDER BY n)";
+    SELECT ARRAY(SELECT function FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS f(function, n)
+                  WHERE NOT pg_catalog.has_function_privilege(function, 'EXECUTE') ORDER BY n)";
 
 /// Checks that the role may execute [`FUNCTIONS`].
 fn check_privileges(client: &mut Client, answer: std::result::Result<Row, Trouble>, in_recovery: bool) -> Result<()> {
@@ -248,8 +255,8 @@ fn check_privileges(client: &mut Client, answer: std::result::Result<Row, Troubl
     if missing.is_empty() {
         return Ok(());
     }
-    let query = "SELECT textsend(quote_ident(current_user)),
-                        textsend(quote_ident(current_database()))";
+    let query = "SELECT pg_catalog.textsend(pg_catalog.quote_ident(current_user)),
+                        pg_catalog.textsend(pg_catalog.quote_ident(pg_catalog.current_database()))";
     let row = client.query_one(query, &[]).map_err(failed)?;
     let name = |index| column(&row, index).map(|name: &[u8]| String::from_utf8_lossy(name).into_owned());
     let (role, database) = (name(0).map_err(failed)?, name(1).map_err(failed)?);
