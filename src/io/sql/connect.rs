@@ -17,7 +17,7 @@ use super::role::judged;
 use super::socket::{Spot, foreign_peer, lookup, open};
 use super::wire::{AsItIs, Transport, Wire};
 use crate::io::conninfo::{ConnInfo, Endpoint, Host, SslMode, TargetSession};
-use crate::io::tls::TlsError;
+use crate::io::tls::{HandshakeError, TlsError};
 
 /// A connection that was made, and where it leads to.
 pub(super) struct Connected {
@@ -50,6 +50,8 @@ pub(super) enum Cause {
     Engine(postgres::Error),
     /// There is no TLS as it should be.
     Tls(String),
+    /// There is none here, where libpq might have it.
+    Narrow(String),
     /// The server runs as another user than `requirepeer` says: as the one of this number.
     Peer(u32),
     /// The server is there, and is not what it should be.
@@ -63,7 +65,7 @@ impl fmt::Display for Cause {
             Self::Socket(error) => write!(f, "{error}"),
             Self::Timeout(time) => write!(f, "no answer for {} s", time.as_secs_f64()),
             Self::Engine(error) => f.write_str(&super::trouble::describe_engine(error)),
-            Self::Tls(text) => f.write_str(text),
+            Self::Tls(text) | Self::Narrow(text) => f.write_str(text),
             Self::Peer(uid) => {
                 write!(f, "the server runs as the user with number {uid}, which is not the one that requirepeer names")
             }
@@ -335,17 +337,25 @@ async fn ask_for_tls(mut stream: TcpStream) -> io::Result<(TcpStream, bool)> {
 
 /// Begins TLS on a connection whose server has agreed to it, or will have to.
 async fn secure(conninfo: &ConnInfo, endpoint: &Endpoint, stream: TcpStream) -> Result<Transport, Attempted> {
-    let connector = conninfo.tls.connector(endpoint.host.as_ref().map(Host::as_text)).map_err(|error| {
-        let cause = Cause::Tls(error.to_string());
-        if error.allows_plain() { Attempted::OtherWay(cause) } else { Attempted::Stopped(Stopped::nowhere(cause)) }
-    })?;
-    let stream = connector.connect(stream).await.map_err(|error| {
-        Attempted::OtherWay(match error.downcast::<io::Error>() {
-            Ok(error) => Cause::Socket(*error),
-            Err(error) => Cause::Tls(error.to_string()),
-        })
+    let connector = conninfo.tls.connector(endpoint.host.as_ref().map(Host::as_text));
+    let connector = connector.map_err(|error| without_tls(error.to_string(), error.allows_plain()))?;
+    let stream = connector.connect(stream).await.map_err(|error| match error.downcast::<io::Error>() {
+        Ok(error) => Attempted::OtherWay(Cause::Socket(*error)),
+        Err(error) => {
+            let own = error.downcast_ref::<HandshakeError>();
+            without_tls(error.to_string(), own.is_some_and(HandshakeError::allows_plain))
+        }
     })?;
     Ok(Transport::Tls(Box::new(stream)))
+}
+
+/// What it means that there is no TLS: whether the other way may do.
+fn without_tls(text: String, allows_plain: bool) -> Attempted {
+    if allows_plain {
+        Attempted::OtherWay(Cause::Tls(text))
+    } else {
+        Attempted::Stopped(Stopped::nowhere(Cause::Narrow(text)))
+    }
 }
 
 /// Brings things into random order. `pick` gives a number below the one that it is given.

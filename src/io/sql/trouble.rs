@@ -77,7 +77,7 @@ fn may_pass(failure: &Failure) -> bool {
         Cause::Engine(error) => is_transient_engine(error),
         Cause::Lookup(error) | Cause::Socket(error) => is_transient_io(error.kind()),
         Cause::Timeout(_) | Cause::Kind(_) => true,
-        Cause::Tls(_) | Cause::Peer(_) => false,
+        Cause::Tls(_) | Cause::Narrow(_) | Cause::Peer(_) => false,
     }
 }
 

@@ -80,6 +80,10 @@ fn hints_for(conninfo: &ConnInfo, cause: &Cause) -> Vec<String> {
         },
         Cause::Kind(_) => "name a server that is what target_session_attrs asks for, or ask for another kind",
         Cause::Tls(_) => "check the settings whose names begin with ssl, and the certificates of both sides",
+        Cause::Narrow(_) => {
+            "the TLS of this program is narrower than libpq's: change what it names, or go without TLS, if that is meant, \
+             by sslmode=disable"
+        }
         Cause::Peer(_) => "see whose server has that socket",
         Cause::Lookup(_) | Cause::Socket(_) | Cause::Timeout(_) => NOBODY,
     };

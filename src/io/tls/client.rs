@@ -18,7 +18,7 @@ use x509_cert::der::Decode;
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::certificate::Certificate;
-use super::error::{Role, TlsError};
+use super::error::{Problem, Role, TlsError};
 use super::files::{SMALL, bad, certificates, exists, read, sections};
 use super::settings::{CertMode, ClientFiles};
 use crate::io::conninfo::Secret;
@@ -61,7 +61,8 @@ impl Identity {
         let chain = sections(&contents).and_then(certificates);
         let chain = chain.map_err(|problem| bad(Role::Certificate, path, problem))?;
         let Some(own) = chain.first() else { return Err(bad(Role::Certificate, path, "has no certificate")) };
-        let malformed = |error| bad(Role::Certificate, path, format!("has a malformed certificate: {error}"));
+        let malformed =
+            |error| bad(Role::Certificate, path, Problem::narrow(format!("has a malformed certificate: {error}")));
         let certificate = Certificate::parse(own).map_err(malformed)?;
         let key_path = files.key.as_deref().ok_or(TlsError::NoKey)?;
         let key = load_key(key_path, files, provider)?;
@@ -127,7 +128,9 @@ fn load_key(path: &Path, files: &ClientFiles, provider: &dyn KeyProvider) -> Res
         bad(
             Role::Key,
             path,
-            "is of a kind that is not supported: RSA of 2048 to 8192 bits, EC (P-256, P-384, P-521) or Ed25519",
+            Problem::narrow(
+                "is of a kind that is not supported: RSA of 2048 to 8192 bits, EC (P-256, P-384, P-521) or Ed25519",
+            ),
         )
     })
 }
@@ -138,22 +141,23 @@ fn is_open_to_others(owner: u32, mode: u32) -> bool {
 }
 
 /// The key in a file, PEM or DER. What is wrong is said without any of it.
-fn private_key(contents: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, String> {
+fn private_key(contents: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, Problem> {
     let sections = sections(contents)?;
     let key = sections.into_iter().find(|section| section.tag().ends_with("PRIVATE KEY"));
     let Some(key) = key else {
         let der = PrivateKeyDer::try_from(contents.to_vec());
-        return der.map_err(|_| "has no private key, neither in PEM nor in DER".to_owned());
+        return der.map_err(|_| "has no private key, neither in PEM nor in DER".into());
     };
     if is_encrypted_the_old_way(&key) {
-        return Err(format!("is encrypted in the format of old OpenSSL, which is not supported: {REWRITE}"));
+        let problem = format!("is encrypted in the format of old OpenSSL, which is not supported: {REWRITE}");
+        return Err(Problem::narrow(problem));
     }
     match key.tag() {
         "PRIVATE KEY" => Ok(PrivateKeyDer::Pkcs8(key.into_contents().into())),
         "RSA PRIVATE KEY" => Ok(PrivateKeyDer::Pkcs1(key.into_contents().into())),
         "EC PRIVATE KEY" => Ok(PrivateKeyDer::Sec1(key.into_contents().into())),
         "ENCRYPTED PRIVATE KEY" => decrypt(key.contents(), password),
-        _ => Err("has a private key of a kind that is not supported".to_owned()),
+        _ => Err(Problem::narrow("has a private key of a kind that is not supported")),
     }
 }
 
@@ -162,15 +166,18 @@ fn is_encrypted_the_old_way(key: &Pem) -> bool {
 }
 
 /// The key in an encrypted PKCS#8 document.
-fn decrypt(der: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, String> {
-    let unsupported =
-        || format!("is encrypted in a way that is not supported (PBES2 with AES is): {REWRITE} -v2 aes256");
+fn decrypt(der: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, Problem> {
+    let unsupported = || {
+        Problem::narrow(format!(
+            "is encrypted in a way that is not supported (PBES2 with AES is): {REWRITE} -v2 aes256"
+        ))
+    };
     let document = EncryptedPrivateKeyInfoRef::try_from(der).map_err(|_| unsupported())?;
     let scheme = document.encryption_algorithm.pbes2().ok_or_else(unsupported)?;
     if !is_within_limits(scheme) {
-        return Err(format!("is encrypted at more cost than is spent on it: {REWRITE}"));
+        return Err(Problem::narrow(format!("is encrypted at more cost than is spent on it: {REWRITE}")));
     }
-    let Some(password) = password else { return Err("is encrypted: give its password in sslpassword".to_owned()) };
+    let Some(password) = password else { return Err("is encrypted: give its password in sslpassword".into()) };
     match document.decrypt(password.expose()) {
         Ok(key) => {
             // A wrong password passes for the right one once in 256 times, and shows here.
@@ -185,8 +192,8 @@ fn decrypt(der: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'stati
     }
 }
 
-fn wrong() -> String {
-    "cannot be decrypted: the password in sslpassword is wrong, or the file is damaged".to_owned()
+fn wrong() -> Problem {
+    "cannot be decrypted: the password in sslpassword is wrong, or the file is damaged".into()
 }
 
 /// Whether making the password a key takes bounded time and memory.

@@ -27,6 +27,44 @@ impl fmt::Display for Role {
     }
 }
 
+/// What is wrong, and who finds it wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    text: String,
+    /// Whether libpq has no TLS then, either.
+    is_shared: bool,
+}
+
+impl Problem {
+    /// What libpq would take, or may take for all that is known.
+    pub(super) fn narrow(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_shared: false }
+    }
+
+    /// The same, whoever finds it wrong if `is_shared`.
+    pub(super) fn shared_if(is_shared: bool, text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_shared }
+    }
+}
+
+impl From<String> for Problem {
+    fn from(text: String) -> Self {
+        Self { text, is_shared: true }
+    }
+}
+
+impl From<&str> for Problem {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// Settings or files that no TLS connection can be made with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -39,7 +77,7 @@ pub enum TlsError {
         /// Which one it is.
         path: PathBuf,
         /// What is wrong, and what to do.
-        problem: String,
+        problem: Problem,
     },
     /// The server's certificate shall be verified, and there is nothing to verify it with.
     #[error(
@@ -86,7 +124,12 @@ impl TlsError {
     /// program lacks is no reason to send in the clear what libpq would have encrypted.
     #[must_use]
     pub fn allows_plain(&self) -> bool {
-        !matches!(self, Self::NotSupported { .. })
+        match self {
+            // libpq passes over a list that it cannot use.
+            Self::File { role: Role::Revoked, .. } | Self::NotSupported { .. } => false,
+            Self::File { problem, .. } => problem.is_shared,
+            _ => true,
+        }
     }
 }
 
@@ -100,7 +143,7 @@ pub enum HandshakeError {
         /// Whom it is made out to.
         subject: String,
         /// Why not, and what to do.
-        reason: String,
+        reason: Problem,
     },
     /// The certificate is made out to another host.
     #[error("server certificate for \"{name}\"{} does not match host name \"{host}\"", others(*.more))]
@@ -135,10 +178,24 @@ pub enum HandshakeError {
     Client(#[from] TlsError),
     /// The other side ended the handshake.
     #[error("the server refused the TLS handshake: {0}")]
-    Refused(String),
+    Refused(Problem),
     /// The two sides do not fit.
     #[error("TLS handshake failed: {0}")]
-    Failed(String),
+    Failed(Problem),
+}
+
+impl HandshakeError {
+    /// Whether `sslmode=prefer` goes on without TLS after this: not where libpq's might have come about.
+    #[must_use]
+    pub fn allows_plain(&self) -> bool {
+        match self {
+            Self::Certificate { reason: problem, .. } | Self::Refused(problem) | Self::Failed(problem) => {
+                problem.is_shared
+            }
+            Self::Client(error) => error.allows_plain(),
+            Self::OtherHost { .. } | Self::NoName { .. } | Self::BadName { .. } | Self::NoProtocol => true,
+        }
+    }
 }
 
 /// The most characters that are shown of a name.

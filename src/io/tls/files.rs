@@ -7,7 +7,7 @@ use std::path::Path;
 use pem::Pem;
 use rustls::pki_types::CertificateDer;
 
-use super::error::{Role, TlsError};
+use super::error::{Problem, Role, TlsError};
 
 /// The most that is read of a file of keys or of a client's certificates: 1 MiB.
 pub(super) const SMALL: u64 = 1 << 20;
@@ -15,7 +15,7 @@ pub(super) const SMALL: u64 = 1 << 20;
 pub(super) const LARGE: u64 = 64 << 20;
 
 /// The error of a file.
-pub(super) fn bad(role: Role, path: &Path, problem: impl Into<String>) -> TlsError {
+pub(super) fn bad(role: Role, path: &Path, problem: impl Into<Problem>) -> TlsError {
     TlsError::File { role, path: path.to_owned(), problem: problem.into() }
 }
 
@@ -28,7 +28,11 @@ pub(super) fn exists(role: Role, path: &Path) -> Result<bool, TlsError> {
     match std::fs::metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
-        Err(error) => Err(bad(role, path, format!("cannot be looked at: {error}"))),
+        Err(error) => {
+            // libpq takes roots that it cannot look at for missing.
+            let problem = Problem::shared_if(role != Role::Roots, format!("cannot be looked at: {error}"));
+            Err(bad(role, path, problem))
+        }
     }
 }
 
@@ -38,7 +42,7 @@ pub(super) fn read(role: Role, path: &Path, limit: u64) -> Result<Vec<u8>, TlsEr
     let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut contents));
     read.map_err(|error| bad(role, path, format!("cannot be read: {error}")))?;
     if contents.len() as u64 > limit {
-        return Err(bad(role, path, format!("is larger than {limit} bytes")));
+        return Err(bad(role, path, Problem::narrow(format!("is larger than {limit} bytes"))));
     }
     Ok(contents)
 }
@@ -48,12 +52,12 @@ pub(super) fn read(role: Role, path: &Path, limit: u64) -> Result<Vec<u8>, TlsEr
 /// # Errors
 ///
 /// What is wrong with the file.
-pub(super) fn sections(contents: &[u8]) -> Result<Vec<Pem>, &'static str> {
+pub(super) fn sections(contents: &[u8]) -> Result<Vec<Pem>, Problem> {
     // What the parser says of a malformed section may show some of it.
-    let sections = pem::parse_many(contents).map_err(|_| "has a damaged PEM section")?;
+    let sections = pem::parse_many(contents).map_err(|_| Problem::narrow("has a damaged PEM section"))?;
     let begin = b"-----BEGIN ";
     if contents.windows(begin.len()).filter(|window| window == begin).count() > sections.len() {
-        return Err("is cut in the middle of a PEM section");
+        return Err(Problem::narrow("is cut in the middle of a PEM section"));
     }
     Ok(sections)
 }
@@ -63,9 +67,10 @@ pub(super) fn sections(contents: &[u8]) -> Result<Vec<Pem>, &'static str> {
 /// # Errors
 ///
 /// What is wrong with one of them.
-pub(super) fn certificates(sections: Vec<Pem>) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+pub(super) fn certificates(sections: Vec<Pem>) -> Result<Vec<CertificateDer<'static>>, Problem> {
     if sections.iter().any(|section| section.tag() == "TRUSTED CERTIFICATE") {
-        return Err("has a TRUSTED CERTIFICATE, which is not supported: write it anew with openssl x509 -in FILE");
+        let problem = "has a TRUSTED CERTIFICATE, which is not supported: write it anew with openssl x509 -in FILE";
+        return Err(Problem::narrow(problem));
     }
     let is_certificate = |section: &Pem| matches!(section.tag(), "CERTIFICATE" | "X509 CERTIFICATE");
     Ok(sections.into_iter().filter(is_certificate).map(|section| section.into_contents().into()).collect())

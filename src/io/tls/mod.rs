@@ -37,7 +37,7 @@ use rustls::pki_types::{DnsName, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
-pub use error::{HandshakeError, Role, TlsError};
+pub use error::{HandshakeError, Problem, Role, TlsError};
 pub use settings::{CertMode, ClientFiles, Roots, TlsSettings, Verify, Version};
 pub use stream::{Connector, Stream};
 
@@ -76,7 +76,8 @@ impl TlsSettings {
             (name.is_some(), name.unwrap_or(ServerName::from(IpAddr::from(Ipv4Addr::UNSPECIFIED))));
         let config = config(provider, &versions, verifier, &identity, sends_name)?;
         let (cert_mode, is_direct) = (self.client.mode, self.is_direct);
-        Ok(Connector { config: Arc::new(config), name, identity, cert_mode, is_direct })
+        let takes_old = self.oldest.is_some_and(|oldest| oldest < Version::Tls12);
+        Ok(Connector { config: Arc::new(config), name, identity, cert_mode, is_direct, takes_old })
     }
 
     /// Checks that a connection without TLS will do.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, ClientConfig};
+use rustls::{AlertDescription, CertificateError, ClientConfig, PeerIncompatible};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect};
 use tokio_rustls::TlsConnector;
@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::certificate::Certificate;
 use super::client::Identity;
-use super::error::HandshakeError;
+use super::error::{HandshakeError, Problem};
 use super::settings::CertMode;
 
 /// Makes one TLS connection.
@@ -28,6 +28,8 @@ pub struct Connector {
     pub(super) cert_mode: CertMode,
     /// Whether the server must agree on the protocol.
     pub(super) is_direct: bool,
+    /// Whether libpq would speak versions that this program does not.
+    pub(super) takes_old: bool,
 }
 
 type Failure = Box<dyn StdError + Send + Sync>;
@@ -37,7 +39,8 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = TlsConnector::from(self.config).connect(self.name, stream).await.map_err(why)?;
+        let stream = TlsConnector::from(self.config).connect(self.name, stream).await;
+        let stream = stream.map_err(|error| why(error, self.takes_old))?;
         if self.is_direct && stream.get_ref().1.alpn_protocol().is_none() {
             return Err(HandshakeError::NoProtocol.into());
         }
@@ -60,7 +63,7 @@ where
 }
 
 /// Why a handshake failed: what this program says of it, or the socket.
-fn why(error: io::Error) -> Failure {
+fn why(error: io::Error, takes_old: bool) -> Failure {
     use rustls::Error;
     let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) else {
         return error.into();
@@ -68,10 +71,13 @@ fn why(error: io::Error) -> Failure {
     match cause {
         Error::InvalidCertificate(CertificateError::Other(other)) => {
             let own = other.0.downcast_ref::<HandshakeError>().cloned();
-            own.unwrap_or_else(|| HandshakeError::Failed(other.to_string())).into()
+            own.unwrap_or_else(|| HandshakeError::Failed(Problem::narrow(other.to_string()))).into()
         }
-        Error::AlertReceived(alert) => HandshakeError::Refused(of_alert(*alert)).into(),
-        cause => HandshakeError::Failed(cause.to_string()).into(),
+        Error::AlertReceived(alert) => HandshakeError::Refused(of_alert(*alert, takes_old)).into(),
+        cause => {
+            let is_old = matches!(cause, Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13));
+            HandshakeError::Failed(Problem::shared_if(is_old && !takes_old, cause.to_string())).into()
+        }
     }
 }
 
@@ -79,13 +85,15 @@ fn why(error: io::Error) -> Failure {
 fn late(error: io::Error) -> io::Error {
     match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::AlertReceived(alert)) => {
-            io::Error::new(error.kind(), HandshakeError::Refused(of_alert(*alert)))
+            io::Error::new(error.kind(), HandshakeError::Refused(of_alert(*alert, false)))
         }
         _ => error,
     }
 }
 
-fn of_alert(alert: AlertDescription) -> String {
+/// What a server says, and whether it would say so to libpq: of the client's certificate it would, but this program may
+/// have less in common with it.
+fn of_alert(alert: AlertDescription, takes_old: bool) -> Problem {
     let hint = match alert {
         AlertDescription::ProtocolVersion => {
             "; see ssl_min_protocol_version and ssl_max_protocol_version of both sides"
@@ -96,9 +104,26 @@ fn of_alert(alert: AlertDescription) -> String {
         | AlertDescription::CertificateRequired
         | AlertDescription::CertificateExpired
         | AlertDescription::CertificateRevoked => "; see the client's certificate in sslcert, and the server's log",
+        AlertDescription::HandshakeFailure => {
+            "; it may allow no cipher, curve or signature that this program has (see ssl_ciphers and ssl_groups or \
+             ssl_ecdh_curve of the server, and its log)"
+        }
         _ => "; see the server's log",
     };
-    format!("{alert:?}{hint}")
+    let is_shared = match alert {
+        AlertDescription::ProtocolVersion => !takes_old,
+        AlertDescription::NoApplicationProtocol
+        | AlertDescription::UnknownCA
+        | AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateRequired
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::AccessDenied => true,
+        _ => false,
+    };
+    Problem::shared_if(is_shared, format!("{alert:?}{hint}"))
 }
 
 /// A connection over TLS.
@@ -147,5 +172,23 @@ where
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_of_the_client_it_would_say_to_libpq() {
+        use AlertDescription as Alert;
+        let shared =
+            [Alert::UnknownCA, Alert::BadCertificate, Alert::CertificateRequired, Alert::NoApplicationProtocol];
+        let narrow =
+            [Alert::HandshakeFailure, Alert::InsufficientSecurity, Alert::IllegalParameter, Alert::DecodeError];
+        let allows = |alert, takes_old| HandshakeError::Refused(of_alert(alert, takes_old)).allows_plain();
+        assert!(shared.into_iter().all(|alert| allows(alert, false)));
+        assert!(!narrow.into_iter().any(|alert| allows(alert, false)));
+        assert!(allows(Alert::ProtocolVersion, false) && !allows(Alert::ProtocolVersion, true));
     }
 }

@@ -13,7 +13,7 @@ use webpki::{
 };
 
 use super::certificate::Certificate;
-use super::error::{Role, TlsError};
+use super::error::{Problem, Role, TlsError};
 use super::files::{LARGE, bad, certificates, read, sections};
 
 /// A trusted certificate.
@@ -105,15 +105,17 @@ impl Trust {
         Self { origin, roots: Vec::new(), links: Vec::new(), revoked: Vec::new() }
     }
 
-    fn add(&mut self, der: CertificateDer<'static>) -> Result<(), String> {
-        let certificate = Certificate::parse(&der).map_err(|error| format!("has a malformed certificate: {error}"))?;
+    fn add(&mut self, der: CertificateDer<'static>) -> Result<(), Problem> {
+        let certificate = Certificate::parse(&der)
+            .map_err(|error| Problem::narrow(format!("has a malformed certificate: {error}")))?;
         if !certificate.is_self_issued() {
             self.links.push(der);
             return Ok(());
         }
         let anchor = webpki::anchor_from_trusted_cert(&der).map(|anchor| anchor.to_owned());
         let anchor = anchor.map_err(|error| {
-            format!("has a certificate of a kind that is not supported, {}: {error}", certificate.subject())
+            let subject = certificate.subject();
+            Problem::narrow(format!("has a certificate of a kind that is not supported, {subject}: {error}"))
         })?;
         self.roots.push(Root { der, anchor, certificate });
         Ok(())
@@ -131,7 +133,7 @@ impl Trust {
         sent: &[CertificateDer<'_>],
         now: UnixTime,
         algorithms: &[&dyn SignatureVerificationAlgorithm],
-    ) -> Result<Trusted, String> {
+    ) -> Result<Trusted, Problem> {
         let trusted = if self.roots.iter().any(|root| root.der == *der) {
             self.check_itself(certificate, now)?
         } else {
@@ -139,17 +141,18 @@ impl Trust {
         };
         match certificate.misuse() {
             Ok(None) => Ok(trusted),
-            Ok(Some(problem)) => Err(problem.to_owned()),
-            Err(error) => Err(format!("it is malformed: {error}")),
+            Ok(Some(problem)) => Err(problem.into()),
+            Err(error) => Err(Problem::narrow(format!("it is malformed: {error}"))),
         }
     }
 
     /// A certificate that is trusted itself.
-    fn check_itself(&self, certificate: &Certificate, now: UnixTime) -> Result<Trusted, String> {
+    fn check_itself(&self, certificate: &Certificate, now: UnixTime) -> Result<Trusted, Problem> {
         if !self.revoked.is_empty() {
-            return Err("it is self-signed, and no revocation list can speak of it: leave out sslcrl".to_owned());
+            let problem = "it is self-signed, and no revocation list can speak of it: leave out sslcrl";
+            return Err(Problem::narrow(problem));
         }
-        certificate.invalidity(now).map_or(Ok(Trusted { is_constrained: false }), Err)
+        certificate.invalidity(now).map_or(Ok(Trusted { is_constrained: false }), |why| Err(why.into()))
     }
 
     fn check_chain(
@@ -159,11 +162,12 @@ impl Trust {
         sent: &[CertificateDer<'_>],
         now: UnixTime,
         algorithms: &[&dyn SignatureVerificationAlgorithm],
-    ) -> Result<Trusted, String> {
+    ) -> Result<Trusted, Problem> {
         if certificate.is_old() {
-            return Err("it is of X.509 version 1, which is not supported: make it anew with extensions, for example \
-                        with openssl x509 -req -extfile, and a subjectAltName for the server's host name"
-                .to_owned());
+            return Err(Problem::narrow(
+                "it is of X.509 version 1, which is not supported: make it anew with extensions, for example with \
+                 openssl x509 -req -extfile, and a subjectAltName for the server's host name",
+            ));
         }
         let (valid, stale): (Vec<_>, Vec<_>) =
             self.roots.iter().partition(|root| root.certificate.invalidity(now).is_none());
@@ -193,8 +197,13 @@ impl Trust {
         Ok(Trusted { is_constrained })
     }
 
+    /// What webpki says, and whether OpenSSL would say so, too.
+    fn reason(&self, error: &webpki::Error, certificate: &Certificate, stale: &[&Root], now: UnixTime) -> Problem {
+        Problem::shared_if(is_openssls(error), self.say(error, certificate, stale, now))
+    }
+
     /// What webpki says, for people.
-    fn reason(&self, error: &webpki::Error, certificate: &Certificate, stale: &[&Root], now: UnixTime) -> String {
+    fn say(&self, error: &webpki::Error, certificate: &Certificate, stale: &[&Root], now: UnixTime) -> String {
         use webpki::Error;
         match error {
             Error::UnknownIssuer if certificate.is_self_issued() => {
@@ -233,9 +242,37 @@ impl Trust {
             Error::NameConstraintViolation => {
                 "it has a name that one above it may not issue certificates for (nameConstraints)".to_owned()
             }
+            Error::UnsupportedSignatureAlgorithmContext(_)
+            | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
+            | Error::UnsupportedCrlSignatureAlgorithmContext(_)
+            | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => {
+                "it, one between it and a trusted one, or a revocation list is signed in a way, or with a key, that is \
+                 not supported: RSA of 2048 to 8192 bits, EC (P-256, P-384, P-521) and Ed25519 are, with SHA-256, \
+                 SHA-384 or SHA-512"
+                    .to_owned()
+            }
             other => other.to_string(),
         }
     }
+}
+
+/// Whether OpenSSL refuses what webpki refuses like this. Of what is not here, it may think otherwise.
+fn is_openssls(error: &webpki::Error) -> bool {
+    use webpki::Error;
+    matches!(
+        error,
+        Error::UnknownIssuer
+            | Error::CertExpired { .. }
+            | Error::CertNotValidYet { .. }
+            | Error::CertRevoked
+            | Error::CrlExpired { .. }
+            | Error::UnknownRevocationStatus
+            | Error::RequiredEkuNotFoundContext(_)
+            | Error::PathLenConstraintViolated
+            | Error::NameConstraintViolation
+            | Error::EndEntityUsedAsCa
+            | Error::InvalidSignatureForPublicKey
+    )
 }
 
 fn of_list(error: &webpki::Error) -> String {

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, PeerMisbehaved, SignatureScheme};
 
 use super::certificate::Certificate;
-use super::error::HandshakeError;
+use super::error::{HandshakeError, Problem};
 use super::names;
 use super::trust::Trust;
 
@@ -43,7 +43,7 @@ impl Verifier {
         let Some(trust) = &self.trust else { return Ok(()) };
         let malformed = |error: x509_cert::der::Error| HandshakeError::Certificate {
             subject: "it sent".to_owned(),
-            reason: format!("it is malformed: {error}"),
+            reason: Problem::narrow(format!("it is malformed: {error}")),
         };
         let certificate = Certificate::parse(der).map_err(malformed)?;
         let trusted = trust

@@ -119,6 +119,11 @@ const ROOTS: &[Case] = &[
     connects("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT} sslcrl={EMPTY}", &[])
         .but(RefusedHere("has no X509 CRL", "a list that is there is meant to count")),
     fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT} sslcrldir={HOME}", &[]),
+    // Where libpq has TLS, there is no going without.
+    connects("host={H} {B} user=either sslrootcert={ROOT} sslcrl={EMPTY}", &[])
+        .but(RefusedHere("has no X509 CRL", "a list that is there is meant to count")),
+    connects("host={H} {B} user=either sslrootcert={ROOT} sslcrl={KEY}", &[])
+        .but(RefusedHere("has no X509 CRL", "a list that is there is meant to count")),
 ];
 
 /// What proves who the client is.
@@ -152,6 +157,10 @@ const CLIENTS: &[Case] = &[
     connects("host={H} {B} user=localhost sslcert={PSS} sslkey={PSS_KEY}", &[]),
     connects("host={H} {B} user=localhost sslmode=require sslcert={PSS} sslkey={PSS_LOCKED} sslpassword=secret", &[])
         .but(RefusedHere("in the format of old OpenSSL", "it says which command writes it anew")),
+    connects("host={H} {B} user=either sslcert={PSS} sslkey={PSS_LOCKED} sslpassword=secret", &[])
+        .but(RefusedHere("in the format of old OpenSSL", "libpq has TLS, and so must this")),
+    connects("host={H} {B} user=either sslcert={CERT} sslkey={LOCKED_KEY} sslpassword=wrong", &[]),
+    connects("host={H} {B} user=either sslcert={CERT} sslkey={OTHER_KEY}", &[]),
     fails("host={H} {B} user=certified sslcert={CERT} sslkey={KEY} sslcertmode=disable", &[]),
     connects("host={H} {B} user=secure sslcert={CERT} sslkey={OPEN_KEY} sslcertmode=disable", &[]),
     connects("host={H} {B} user=certified sslcert={CERT} sslkey={KEY}", &[("PGSSLCERTMODE", "require")]),
@@ -193,6 +202,8 @@ const OTHERS: &[(&str, &[Case])] = &[
             connects("host={H} {B} user=secure sslmode=require ssl_max_protocol_version=TLSv1.2", &[]),
             connects("host={H} {B} user=secure sslmode=verify-full sslrootcert={AUTHORITY}", &[])
                 .but(RefusedHere("of X.509 version 1, which is not supported", "webpki knows version 3")),
+            connects("host={H} {B} user=either sslrootcert={AUTHORITY}", &[])
+                .but(RefusedHere("of X.509 version 1, which is not supported", "libpq has TLS, and so must this")),
             fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={OLD}", &[]),
         ],
     ),
@@ -201,6 +212,7 @@ const OTHERS: &[(&str, &[Case])] = &[
         &[
             connects("host={H} {B} user=secure sslmode=require", &[]),
             fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT}", &[]),
+            connects("host={H} {B} user=either sslrootcert={ROOT}", &[]),
         ],
     ),
     (
@@ -212,8 +224,12 @@ const OTHERS: &[(&str, &[Case])] = &[
     ),
     (
         "authority",
-        &[connects("host={H} {B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[])
-            .but(RefusedHere("a certificate authority's own", "webpki wants a server's certificate to be none"))],
+        &[
+            connects("host={H} {B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[])
+                .but(RefusedHere("a certificate authority's own", "webpki wants a server's certificate to be none")),
+            connects("host={H} {B} user=either sslrootcert={ROOT}", &[])
+                .but(RefusedHere("a certificate authority's own", "libpq has TLS, and so must this")),
+        ],
     ),
     (
         "pss",
@@ -246,6 +262,13 @@ const OTHERS: &[(&str, &[Case])] = &[
             )),
         ],
     ),
+];
+
+/// With a server that insists on a curve which OpenSSL has.
+const CURVE: &[Case] = &[
+    connects("host={H} {B} user=either", &[])
+        .but(RefusedHere("it may allow no cipher, curve or signature", "libpq has TLS, and so must this")),
+    connects("host={H} {B} user=either sslmode=disable", &[]),
 ];
 
 fn write(path: &Path, contents: impl AsRef<[u8]>) {
@@ -440,5 +463,8 @@ fn tls_is_what_libpq_makes_of_it() {
         change_certificate(&cluster, name);
         differences.extend(comparison.differences(cases).into_iter().map(|difference| format!("{name}: {difference}")));
     }
+    cluster.append_config("ssl_groups = 'secp521r1'\n");
+    change_certificate(&cluster, "usual");
+    differences.extend(comparison.differences(CURVE));
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
