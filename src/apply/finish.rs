@@ -9,7 +9,7 @@ use super::ApplyContext;
 use super::journal::{Record, Writer as Journal};
 use super::recovery::write_recovery;
 use super::seal::write_file;
-use super::state::{control_path, sha256};
+use super::state::{Header, control_path, sha256};
 
 use crate::cluster::rules::is_tablespace_link;
 use crate::cluster::{Durability, STATE_DIRECTORY, Source, SourceKind, TargetStore};
@@ -30,8 +30,13 @@ pub(super) struct End {
     timeline: TimelineId,
 }
 
-/// Finishes an apply; says whether the target starts as a standby.
-pub(super) fn finish(context: &mut ApplyContext<'_>, journal: &mut Journal, bytes: &mut u64) -> Result<bool> {
+/// Finishes an apply; says whether the target starts as a standby. `begun` is what the state says of the runs before.
+pub(super) fn finish(
+    context: &mut ApplyContext<'_>,
+    journal: &mut Journal,
+    bytes: &mut u64,
+    begun: Option<&Header>,
+) -> Result<bool> {
     let manifest = context.manifest;
     let (Some(label), Some(wal)) = (&manifest.backup_label, &manifest.wal) else {
         return Err(Error::failure("the manifest of a rewind lacks its last steps"));
@@ -53,6 +58,9 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, journal: &mut Journal, byte
         leave_roots(context)?;
     }
     context.store.sync(context.progress)?;
+    if let Some(header) = begun.filter(|header| !header.durable && context.options.durable) {
+        make_all_durable(context, journal, header)?;
+    }
     let mut control = end.control.with_state(DbState::InArchiveRecovery).with_min_recovery_point(end.lsn, end.timeline);
     if manifest.control_file.as_ref().is_some_and(|plan| plan.set.time.is_some()) {
         control = control.with_time(now.unix);
@@ -64,6 +72,16 @@ pub(super) fn finish(context: &mut ApplyContext<'_>, journal: &mut Journal, byte
     journal.write(vec![Record::Finishing { sha256: sha256(control.as_bytes()) }])?;
     write_file(context.store, &control_path()?, control.as_bytes(), Durability::Now)?;
     Ok(standby)
+}
+
+/// Makes durable what runs before this one, which was not to, have changed.
+fn make_all_durable(context: &mut ApplyContext<'_>, journal: &Journal, header: &Header) -> Result<()> {
+    let extras = journal.journal().extras.keys().chain(journal.journal().rewritten.keys());
+    let extras = extras.map(|path| ClusterPath::new(path).context(|| "no such name".to_owned()));
+    let actions = context.manifest.actions.iter().map(|action| Ok(action.path.clone()));
+    let paths: Vec<ClusterPath> = actions.chain(extras).collect::<Result<_>>()?;
+    context.store.sync_file_systems(&paths)?;
+    Header { durable: true, ..header.clone() }.write(context.store)
 }
 
 /// What the last steps write besides WAL and the control file.

@@ -114,7 +114,8 @@ pub enum Outcome {
         left: u64,
         /// Whether the target starts as a standby.
         standby: bool,
-        /// Whether all of it was made durable, by whichever run.
+        /// Whether all of it was made durable, by whichever run: where the last one makes changes durable, it does so
+        /// for those before it, too.
         durable: bool,
     },
     /// No rewind was needed; the recovery configuration was written where the plan has one.
@@ -266,7 +267,7 @@ fn fresh(context: &mut ApplyContext<'_>, control: ControlFile, earlier: Option<S
     let mut journal = seal::prepare(context, &control, earlier)?;
     note_event(context, "apply", None)?;
     seal::seal(context, &mut journal, &control)?;
-    let outcome = execute(context, &mut journal, false);
+    let outcome = execute(context, &mut journal, None);
     let outcome = outcome.map_err(|error| after_first_write(error, context.options.undo));
     remember(context, outcome)
 }
@@ -297,7 +298,7 @@ fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
     if header != state.header {
         header.write(context.store)?;
     }
-    (context.options.undo, context.options.durable) = (header.undo, header.durable);
+    context.options.undo = header.undo;
     check_same_source(context).map_err(|error| no_way_on(error, header.undo))?;
     check_separate(context)?;
     check_password(context)?;
@@ -307,7 +308,7 @@ fn resume(context: &mut ApplyContext<'_>, state: &State) -> Result<Outcome> {
     if !journal.journal().sealed {
         journal.write(vec![journal::Record::Sealed])?;
     }
-    execute(context, &mut journal, true)
+    execute(context, &mut journal, Some(&header))
 }
 
 /// An apply that has begun and whose source is not as planned any more is at a dead end.
@@ -424,8 +425,9 @@ pub fn configure(
     written.map_err(|error| error.with_kind(ErrorKind::Incomplete))
 }
 
-/// Everything after the seal; `again` says that an earlier run may have done some of it.
-fn execute(context: &mut ApplyContext<'_>, journal: &mut Journal, again: bool) -> Result<Outcome> {
+/// Everything after the seal; where an earlier run may have done some of it, `begun` is what the state says of that.
+fn execute(context: &mut ApplyContext<'_>, journal: &mut Journal, begun: Option<&state::Header>) -> Result<Outcome> {
+    let again = begun.is_some();
     let images = if context.options.undo { Some(Images::resume(context.store, journal.journal())?) } else { None };
     let again_copied = if again { rewritten::copy_rewritten(context, journal)? } else { 0 };
     context.progress.begin(Stage::Copy, Some(context.manifest.totals.bytes));
@@ -434,7 +436,7 @@ fn execute(context: &mut ApplyContext<'_>, journal: &mut Journal, again: bool) -
     let checked = if again { units.redo_rewritten() } else { Ok(()) };
     let done = checked.and_then(|()| phases.into_iter().try_for_each(|phase| units.phase(phase)));
     let (mut bytes, left) = (units.bytes + again_copied, units.left);
-    let finished = done.and_then(|()| finish::finish(context, journal, &mut bytes));
+    let finished = done.and_then(|()| finish::finish(context, journal, &mut bytes, begun));
     if finished.is_err() {
         context.progress.end();
     }

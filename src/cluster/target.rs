@@ -165,6 +165,13 @@ pub trait TargetStore: Site {
     /// When the system cannot do that.
     fn sync(&mut self, progress: &dyn crate::progress::Progress) -> Result<()>;
 
+    /// Makes everything durable that is in the file systems of the data directory and of these paths, whoever has
+    /// changed it.
+    ///
+    /// # Errors
+    /// When the system cannot do that.
+    fn sync_file_systems(&mut self, paths: &[ClusterPath]) -> Result<()>;
+
     /// Begins to make everything durable that was changed since the last call of this or [`TargetStore::sync`]. More
     /// may be changed meanwhile.
     ///

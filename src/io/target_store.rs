@@ -520,6 +520,15 @@ impl TargetStore for DirectoryStore {
         self.changes.sync(progress)
     }
 
+    fn sync_file_systems(&mut self, paths: &[ClusterPath]) -> Result<()> {
+        let all = Changes::new(SyncMethod::Syncfs, Interrupt::new());
+        let state = ClusterPath::new(STATE_DIRECTORY.as_bytes()).context(|| "no such name".to_owned())?;
+        for path in paths.iter().chain([&state]) {
+            all.add(path, &self.place(path));
+        }
+        all.sync(&crate::progress::Silent)
+    }
+
     fn begin_sync(&mut self) -> Result<Box<dyn Syncing>> {
         Ok(Box::new(self.changes.begin_sync()?))
     }

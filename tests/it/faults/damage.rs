@@ -156,6 +156,7 @@ fn going_on_without_a_source() {
     let Pair { source, target } = Pair::shared(Major(17)).copy();
     source.start();
     source.checkpoint();
+    let other = target.duplicate();
     let plan = Plan::of(&target, Source::Server(&source, REWIND_USER), &[]);
     kill_sealed(&plan, &target);
     source.stop(Stop::Fast);
@@ -166,6 +167,15 @@ fn going_on_without_a_source() {
     let applied = plan.apply(&[]).success();
     assert!(applied.stderr.contains("nothing is durable yet"), "{applied}");
     assert!(on(&target, "status").success().stdout.contains("durable: no"));
+    // Begun without syncing, and ended with it.
+    kill_sealed(&Plan::of(&other, Source::Server(&source, REWIND_USER), &[]), &other);
+    let header = other.path(".pg_unfork/state.json");
+    let text = fs::read_to_string(&header).unwrap();
+    fs::write(&header, text.replace("\"durable\":true", "\"durable\":false")).unwrap();
+    assert!(on(&other, "status").success().stdout.contains("durable: no"));
+    let ended = on(&other, "apply").success();
+    assert!(!ended.stderr.contains("nothing is durable yet"), "{ended}");
+    assert!(!on(&other, "status").success().stdout.contains("durable: no"));
 }
 
 /// A log in the data directory can be larger than any setting; an apply that copied it is gone on with.

@@ -300,6 +300,10 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
         self.trap.whole()?;
         self.inner.sync(progress)
     }
+    fn sync_file_systems(&mut self, paths: &[ClusterPath]) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.sync_file_systems(paths)
+    }
     fn begin_sync(&mut self) -> Result<Box<dyn Syncing>> {
         // It fails when it is waited for.
         let failed = self.trap.whole().err();

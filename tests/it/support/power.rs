@@ -351,6 +351,10 @@ impl TargetStore for PowerStore {
         self.machine.borrow_mut().sync(Change::is_content)?;
         self.live.sync(progress)
     }
+    fn sync_file_systems(&mut self, paths: &[ClusterPath]) -> Result<()> {
+        self.machine.borrow_mut().sync(|_| true)?;
+        self.live.sync_file_systems(paths)
+    }
     fn begin_sync(&mut self) -> Result<Box<dyn Syncing>> {
         let mut machine = self.machine.borrow_mut();
         machine.check()?;
