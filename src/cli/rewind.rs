@@ -17,7 +17,9 @@ use pg_unfork::io::{
     put_back_signals,
 };
 use pg_unfork::manifest::{Manifest, RecoveryPlan, Verdict, identify, write_json};
-use pg_unfork::plan::{PlanOptions, common_ancestor, control_facts, make_plan, read_control_file, read_history};
+use pg_unfork::plan::{
+    Cluster, PlanOptions, control_facts, has_what_was_rewound_to, make_plan, read_control_file, read_history,
+};
 use pg_unfork::types::ClusterPath;
 
 use super::applying::Applying;
@@ -199,12 +201,14 @@ impl Run<'_> {
 
     /// Takes back what an earlier run has changed.
     fn take_back(&mut self, why: &str) -> Result<Round> {
+        let (manifest, _) = state::stored_manifest(self.target.path())?;
         if self.options.dry_run {
+            // Who asks whether a rewind is needed looks for where both parted.
+            self.announce(&manifest);
             info(&format!("{why}: it would be taken back, and another rewind planned"));
             return Ok(Round::Over(ExitCode::Done));
         }
         info(&format!("{why}: taking it back"));
-        let (manifest, _) = state::stored_manifest(self.target.path())?;
         self.signals.wait_for_what_is_in_hand();
         let interrupt = self.signals.interrupt();
         state::take_back(&mut self.target, &manifest, self.sync, &self.progress, interrupt)?;
@@ -227,26 +231,28 @@ impl Run<'_> {
     }
 
     /// What was rewound, and has not been started since, is as good as it was then if the source still has all that
-    /// it was rewound to.
-    fn rewound(&mut self, kept: bool) -> Result<Option<Round>> {
+    /// it was rewound to. `applied` says that the state directory knows of that rewind, too.
+    fn rewound(&mut self, applied: bool) -> Result<Option<Round>> {
         let control = read_control_file(&mut self.target, "target")?;
-        let label = ClusterPath::new(b"backup_label").context(|| "no such name".to_owned())?;
-        let label = self.target.read_small(&label)?.unwrap_or_default();
-        let is_ours = label.split(|&byte| byte == b'\n').any(|line| line == b"BACKUP METHOD: pg_rewind");
-        if control.state() != DbState::InArchiveRecovery || !is_ours {
-            return Ok(None);
+        if !self.is_rewound(&control)? {
+            // Without the label a server would replay from the source's last checkpoint, and miss what was before.
+            let why = "the target was rewound, and its backup_label has been changed or removed since";
+            return if applied { self.take_back(why).map(Some) } else { Ok(None) };
         }
-        let mut source = self.source_to_plan()?;
-        let theirs = read_control_file(&mut *source, "source")?;
-        let same = control.header().system_identifier == theirs.header().system_identifier;
+        let major = control.facts().major;
         let history = read_history(&mut self.target, control.timeline(), "target")?;
-        let fork = common_ancestor(&read_history(&mut *source, theirs.timeline(), "source")?, &history);
-        let follows = same && fork.is_some_and(|fork| fork.lsn >= control.min_recovery_point());
-        if follows {
+        let mut source = self.source_to_plan()?;
+        if has_what_was_rewound_to(&Cluster { control, history }, &self.target, &mut *source)? {
             info("the target was rewound already, and no server has run on it since");
-            return self.not_required(&*source, control.facts().major).map(Some);
+            let round = self.not_required(&*source, major)?;
+            if applied && !self.options.dry_run {
+                // The run that did it may have died before that.
+                let (manifest, _) = state::stored_manifest(self.target.path())?;
+                self.clean(&manifest);
+            }
+            return Ok(Some(round));
         }
-        if kept {
+        if applied {
             return self.take_back("the target was rewound for a source that has gone another way").map(Some);
         }
         Ok(None)
@@ -257,6 +263,14 @@ impl Run<'_> {
         let primary_conninfo = self.options.write_recovery_conf.then(|| source.primary_conninfo(major)).flatten()?;
         let with_password = source.password_setting().is_some();
         Some(RecoveryPlan { primary_conninfo, standby_signal: true, with_password })
+    }
+
+    /// Whether the target was rewound, and no server has run on it since.
+    fn is_rewound(&mut self, control: &ControlFile) -> Result<bool> {
+        let label = ClusterPath::new(b"backup_label").context(|| "no such name".to_owned())?;
+        let label = self.target.read_small(&label)?.unwrap_or_default();
+        let is_ours = label.split(|&byte| byte == b'\n').any(|line| line == b"BACKUP METHOD: pg_rewind");
+        Ok(control.state() == DbState::InArchiveRecovery && is_ours)
     }
 
     /// Ends a run on a target for which no plan can be made, and none needs to be: with `-R` it becomes a standby.
@@ -279,6 +293,8 @@ impl Run<'_> {
             info("connected to server");
         }
         let control = read_control_file(&mut self.target, "target")?;
+        // That it was rewound to this source would have been found above.
+        let is_elsewhere = self.is_rewound(&control)?;
         let is_unclean = !control.state().is_clean() && !control.is_sealed() && self.options.ensure_shutdown;
         let options = PlanOptions {
             // Where recovery comes first, a dry run can only say how things stand.
@@ -292,6 +308,7 @@ impl Run<'_> {
         };
         match self.prepare(&mut *source, &options, is_unclean)? {
             Prepared::Ready => {}
+            Prepared::Follows if is_elsewhere => return Err(rewound_elsewhere()),
             Prepared::Follows => {
                 info("the target was not shut down cleanly, but the source has all of its WAL: it is left as it is");
                 return self.not_required(&*source, control.facts().major);
@@ -306,6 +323,9 @@ impl Run<'_> {
         self.signals.interrupt().check()?;
         drop(source);
         identify(&mut manifest)?;
+        if is_elsewhere && manifest.verdict == Verdict::NotNeeded {
+            return Err(rewound_elsewhere());
+        }
         self.announce(&manifest);
         if manifest.verdict == Verdict::Impossible {
             return Ok(Round::Over(ExitCode::Failure));
@@ -381,10 +401,10 @@ impl Run<'_> {
         let outcome = applying.run(&mut self.target, &mut store, source, apply::apply);
         self.progress.last_line(outcome.is_ok());
         let outcome = outcome?;
-        if let Outcome::Rewound { standby, left, .. } = outcome {
+        if let Outcome::Rewound { standby, left, durable, .. } = outcome {
             drop(store);
             self.clean(manifest);
-            say(compat::after_work(left, standby, self.sync == SyncMethod::None));
+            say(compat::after_work(left, standby, !durable));
             info("Done!");
         }
         Ok(ExitCode::Done)
@@ -449,6 +469,12 @@ impl Run<'_> {
             SourceOption::Server(conninfo) => source::server(text(conninfo)?, self.patience(), Load::new(None, None)),
         }
     }
+}
+
+/// Why no rewind of a target is "not required" that was rewound to another source, or further than this one has come.
+fn rewound_elsewhere() -> Error {
+    Error::precondition("the target was rewound to WAL that the source does not have, and no server has run on it since")
+        .hint("if the source only lags behind, run it again when it has caught up; else make the target anew from a base backup")
 }
 
 /// A connection string is text, in any encoding that PostgreSQL knows; we know one.

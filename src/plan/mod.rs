@@ -2,7 +2,7 @@
 //!
 //! `facts` collects; `crate::checks`, `divergence`, `decide`, `path_rules` and `wal_files` are pure functions over what
 //! was collected; `scan` drives the WAL reader over the target's segments, `parallel_scan` several readers;
-//! `read_wal` does so with visitors (`changed_blocks`, `crate::discard`); `missing_wal` gets what `pg_wal` lacks; `same_timeline` does not take equal histories for an answer;
+//! `read_wal` does so with visitors (`changed_blocks`, `crate::discard`); `missing_wal` gets what `pg_wal` lacks; `same_timeline` and `rewound` do not take equal histories for an answer;
 //! `equal_files` takes out what need not be copied, `provable` says for which files of a source that question can arise;
 //! `estimate` says how long it takes; `all_paths` decides on
 //! every path, `build` puts the manifest together. `preflight` and `space` tell what would keep an
@@ -48,6 +48,7 @@ mod path_rules;
 mod preflight;
 mod provable;
 mod read_wal;
+mod rewound;
 mod same_timeline;
 mod scan;
 mod settings_after;
@@ -66,6 +67,7 @@ pub use parallel_scan::Visitor;
 pub use path_rules::{ConfigPolicy, PathRules};
 pub use preflight::{new_links, obstacles};
 pub use provable::ProvableSource;
+pub use rewound::has_what_was_rewound_to;
 pub use scan::{CheckpointSearch, ScanEnd, WalScan};
 pub use space::rooms;
 pub use wal_files::{SourceWal, WalDecision, WalNeeds};
