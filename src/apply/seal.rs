@@ -2,13 +2,16 @@
 
 use std::io::{self, BufReader, Read};
 
+use super::clean::unarchived_wal;
+use super::finish::kept_extra;
 use super::journal::{Record, Skipped, Writer};
-use super::state::{Header, State, control_path, path_of};
+use super::state::{Condition, Header, State, control_path, path_of};
+use super::units::numbered;
 use super::{ApplyContext, after_first_write, check_no_server, roots};
 use crate::cluster::{Durability, NewFile, ReadAt, TargetStore};
 use crate::error::{Context, Error, Result};
 use crate::format::ControlFile;
-use crate::manifest::{DocumentReader, digest_of};
+use crate::manifest::{DocumentReader, digest_of, parse};
 use crate::types::ClusterPath;
 
 /// The name under which the control file is kept.
@@ -69,6 +72,7 @@ impl Read for Copying<'_> {
 pub(super) fn prepare(context: &mut ApplyContext<'_>, control: &ControlFile, earlier: Option<State>) -> Result<Writer> {
     let store = &mut *context.store;
     if let Some(earlier) = &earlier {
+        set_aside_unarchived(store, earlier, control)?;
         roots::forget(store, context.target, earlier)?;
     }
     // Without it the rest means nothing.
@@ -83,6 +87,27 @@ pub(super) fn prepare(context: &mut ApplyContext<'_>, control: &ControlFile, ear
     let journal = Writer::begin(log, context.id, Skipped::of(context.manifest))?;
     Header::new(context, control, kept_in).write(context.store)?;
     Ok(journal)
+}
+
+/// What an earlier apply has kept goes; WAL that no archive has outlives it.
+fn set_aside_unarchived(store: &mut dyn TargetStore, earlier: &State, control: &ControlFile) -> Result<()> {
+    let plan = path_of("manifest.json")?;
+    if earlier.condition(control.as_bytes()) == Condition::Undone || store.entry(&plan)?.is_none() {
+        return Ok(());
+    }
+    // A plan that cannot be read does not say what was kept.
+    let Some(manifest) = parse(&*store.read_file(&plan)?).ok().filter(|plan| plan.digest == earlier.header.digest)
+    else {
+        return Ok(());
+    };
+    for segment in unarchived_wal(&manifest) {
+        let path = ClusterPath::new(format!("pg_wal/{segment}").as_bytes()).context(|| "no such name".to_owned())?;
+        for (number, _) in numbered(&manifest).filter(|(_, action)| action.path == path) {
+            store.set_aside(&path, &number.to_string())?;
+        }
+        store.set_aside(&path, &kept_extra(&path))?;
+    }
+    Ok(())
 }
 
 /// Seals the target. From here on no server starts on it.

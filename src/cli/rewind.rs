@@ -422,7 +422,10 @@ impl Run<'_> {
             );
             return say([
                 Line::new(Kind::Warning, &text),
-                Line::new(Kind::Hint, "copy it if anybody needs it; then drop it with pg_unfork clean --force"),
+                Line::new(
+                    Kind::Hint,
+                    "copy it if anybody needs it, then drop it with pg_unfork clean --force; the next rewind moves it to .pg_unfork/unarchived",
+                ),
             ]);
         }
         // The target is rewound, whatever is left beside it.

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use pg_unfork::apply::{self, Actor, Condition, Status, UndoContext, Undone};
-use pg_unfork::cluster::{ClusterReader, STATE_DIRECTORY, Target};
+use pg_unfork::cluster::{ClusterReader, STATE_DIRECTORY, Target, UNARCHIVED};
 use pg_unfork::error::{Context, Error, ErrorId, Result};
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::conninfo::Environment;
@@ -243,7 +243,10 @@ pub(super) fn undo(arguments: &UndoArguments) -> Result<ExitCode> {
 pub(super) fn drop_kept(target: &mut DataDirectory, manifest: Option<&Manifest>, force: bool) -> Result<bool> {
     let control = target.control_file()?;
     let mut store = DirectoryStore::open(target.path(), &target.roots(), SyncMethod::Fsync)?;
-    let done = apply::clean(&mut store, target, &control, manifest, force)?;
+    let mut done = apply::clean(&mut store, target, &control, manifest, force)?;
+    if force {
+        done |= store.drop_unarchived()?;
+    }
     if done {
         apply::note(&mut store, &actor(), &utc(), "cleaned", manifest.map_or("", |m| &m.digest), None)?;
     }
@@ -264,6 +267,14 @@ pub(super) fn clean(arguments: &CleanArguments) -> Result<ExitCode> {
     } else {
         format!("pg_unfork: nothing was kept in {shown}; nothing to do\n")
     });
+    let left = DirectoryStore::open(&directory, &target.roots(), SyncMethod::None)?.unarchived()?;
+    if !left.is_empty() {
+        output::note(&format!(
+            "pg_unfork: WARNING: WAL that was never archived, set aside by an earlier apply, stays in \
+             {STATE_DIRECTORY}/{UNARCHIVED}: {}. Once nobody needs it: pg_unfork clean --force\n",
+            left.join(", ")
+        ));
+    }
     Ok(ExitCode::Done)
 }
 

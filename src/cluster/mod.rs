@@ -42,6 +42,9 @@ pub const STATE_DIRECTORY: &str = ".pg_unfork";
 /// the history of all.
 pub const STATE_FILES: [&str; 5] = ["history", "journal", "manifest.json", "pg_control.before", "state.json"];
 
+/// The directory below [`STATE_DIRECTORY`] with WAL that was never archived, which only `clean --force` drops.
+pub const UNARCHIVED: &str = "unarchived";
+
 /// The file in another root's state directory that names the apply which made it.
 pub const OWNER_FILE: &str = "owner";
 

@@ -102,6 +102,15 @@ pub trait TargetStore: Site {
     /// When that cannot be found out.
     fn is_kept(&self, path: &ClusterPath, name: &str) -> Result<bool>;
 
+    /// Moves what is kept of `path` under this name, durably, to where it outlives all that is kept: to [`UNARCHIVED`],
+    /// under the last part of its path, with a number where that is taken. Nothing being kept is fine.
+    ///
+    /// [`UNARCHIVED`]: super::UNARCHIVED
+    ///
+    /// # Errors
+    /// When that fails.
+    fn set_aside(&mut self, path: &ClusterPath, name: &str) -> Result<()>;
+
     /// Makes durable what was kept since the last call.
     ///
     /// # Errors

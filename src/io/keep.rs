@@ -13,11 +13,16 @@ use super::beneath::{OsResult, open_beneath, open_parent};
 use super::copy::copy_range;
 use super::draft::copy_attributes;
 use super::place::{Place, make_directory};
-use crate::cluster::{OWNER_FILE, STATE_DIRECTORY};
+use crate::cluster::{OWNER_FILE, STATE_DIRECTORY, UNARCHIVED};
 
 /// Where things are kept, below a root.
 pub(super) fn undo_directory() -> PathBuf {
     Path::new(STATE_DIRECTORY).join("undo")
+}
+
+/// Where WAL is that was never archived, below a root.
+pub(super) fn unarchived_directory() -> PathBuf {
+    Path::new(STATE_DIRECTORY).join(UNARCHIVED)
 }
 
 fn kept(name: &str) -> PathBuf {
@@ -61,6 +66,54 @@ pub(super) fn keep(place: &Place, name: &str) -> OsResult<()> {
         Err(Errno::PERM | Errno::MLINK | Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS) => keep_copy(place, name),
         outcome => outcome,
     }
+}
+
+/// Moves what is kept of `place` under `name` to where no clearing touches it; says whether anything is.
+pub(super) fn set_aside(place: &Place, name: &str) -> OsResult<bool> {
+    let root = place.root.as_fd();
+    let mut from = kept(name);
+    if !exists(root, &from)? {
+        from = copied(name);
+        if !exists(root, &from)? {
+            return Ok(false);
+        }
+    }
+    let Some(own) = place.rest.file_name() else { return Ok(false) };
+    make_directory(root, &unarchived_directory(), 0o700)?;
+    let mut to = unarchived_directory().join(own);
+    let mut number = 1;
+    // An earlier segment of the same name may be another one.
+    while exists(root, &to)? {
+        number += 1;
+        let mut numbered = own.to_owned();
+        numbered.push(format!(".{number}"));
+        to = unarchived_directory().join(numbered);
+    }
+    rename(root, &from, &to).map(|()| true)
+}
+
+/// The names of what was set aside.
+pub(super) fn names_set_aside(root: BorrowedFd<'_>) -> OsResult<Vec<String>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let directory = match open_beneath(root, &unarchived_directory(), flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let mut names = Vec::new();
+    for entry in fs::Dir::read_from(&directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !matches!(name.as_str(), "." | "..") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes what was set aside, and the state directory where nothing else is in it.
+pub(super) fn drop_set_aside(root: BorrowedFd<'_>) -> OsResult<()> {
+    remove_content(root, &unarchived_directory(), &|_| false)?;
+    remove_content(root, Path::new(STATE_DIRECTORY), &|_| true)
 }
 
 /// Gives what is at `from` the second name `to`.
@@ -176,11 +229,12 @@ pub(super) fn owner(root: BorrowedFd<'_>) -> OsResult<Option<Vec<u8>>> {
     Ok(Some(name))
 }
 
-/// Removes what is in the state directory of a root but for `spare`, and the directory itself where nothing
+/// Removes what is in the state directory of a root but for `spare` and what was set aside, and the directory itself where nothing
 /// is left.
 pub(super) fn clear_state(root: BorrowedFd<'_>, spare: &[&str]) -> OsResult<()> {
     remove_content(root, &undo_directory(), &|_| false)?;
-    remove_content(root, Path::new(STATE_DIRECTORY), &|name| spare.iter().any(|spared| spared.as_bytes() == name))
+    let is_spared = |name: &[u8]| spare.iter().chain([&UNARCHIVED]).any(|spared| spared.as_bytes() == name);
+    remove_content(root, Path::new(STATE_DIRECTORY), &is_spared)
 }
 
 /// Removes the files and empty directories in a directory, then the directory itself if it is empty.

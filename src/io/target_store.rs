@@ -199,6 +199,31 @@ impl DirectoryStore {
         if self.changes.wanted() { sync_way_to(root, Path::new(STATE_DIRECTORY)) } else { Ok(()) }
     }
 
+    /// The root in whose state directory WAL is set aside.
+    fn wal_root(&self) -> &Arc<OwnedFd> {
+        self.roots.get(&b"pg_wal"[..]).unwrap_or(&self.root)
+    }
+
+    /// The names of WAL that was never archived and was set aside by [`TargetStore::set_aside`], in their order.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn unarchived(&self) -> Result<Vec<String>> {
+        keep::names_set_aside(self.wal_root().as_fd())
+            .context(|| "cannot list WAL that was never archived, in .pg_unfork".to_owned())
+    }
+
+    /// Removes it; says whether there was any.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn drop_unarchived(&mut self) -> Result<bool> {
+        let any = !self.unarchived()?.is_empty();
+        keep::drop_set_aside(self.wal_root().as_fd())
+            .context(|| "cannot drop WAL that was never archived, in .pg_unfork".to_owned())
+            .map(|()| any)
+    }
+
     /// Remembers that something of `path`, which lies beneath `root`, was kept.
     fn note_kept(&mut self, path: &ClusterPath, root: Arc<OwnedFd>) {
         let link = self.root_of(path).0.map(<[u8]>::to_vec).unwrap_or_default();
@@ -419,6 +444,15 @@ impl TargetStore for DirectoryStore {
     fn is_kept(&self, path: &ClusterPath, name: &str) -> Result<bool> {
         keep::is_kept(self.place(path).root.as_fd(), name)
             .map_err(|error| io_error("look at what is kept of", path, error))
+    }
+
+    fn set_aside(&mut self, path: &ClusterPath, name: &str) -> Result<()> {
+        let place = self.place(path);
+        let fail = |error| io_error("set aside what is kept of", path, error);
+        if keep::set_aside(&place, name).map_err(fail)? && self.changes.wanted() {
+            sync_way_to(&place.root, &keep::unarchived_directory()).map_err(fail)?;
+        }
+        Ok(())
     }
 
     fn sync_kept(&mut self) -> Result<()> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pg_unfork::format::ControlFile;
 
 use super::on;
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, Stop};
 use crate::support::life::{assert_follows, assert_sound_at_rest};
 use crate::support::likeness::From;
 use crate::support::outcome::Outcome;
@@ -276,6 +276,34 @@ fn cleaning() {
     assert!(on(&target, "status").success().stdout.starts_with("untouched: "));
     let again = on(&target, "clean").success();
     assert!(again.stderr.contains("nothing to do"), "{again}");
+}
+
+/// What no archive has outlives the next apply, under its own name.
+#[test]
+fn unarchived_wal_outlives_the_next_apply() {
+    let Pair { source, target } = Pair::shared(Major(18)).copy();
+    let segment = "000000010000000000000099";
+    target.append_config("archive_mode = on\n");
+    fs::write(target.path(format!("pg_wal/{segment}")), "only here").unwrap();
+    fs::write(target.path(format!("pg_wal/archive_status/{segment}.ready")), "").unwrap();
+    let _ = Plan::of(&target, Source::Directory(&source), &[]).apply(&[]).success();
+    fs::write(target.path("standby.signal"), "").unwrap();
+    target.start();
+    target.promote();
+    target.stop(Stop::Fast);
+    // It goes on from where the target has.
+    source.start();
+    source.stop(Stop::Fast);
+    let _ = Plan::of(&target, Source::Directory(&source), &[]).apply(&[]).success();
+    let aside = target.path(format!(".pg_unfork/unarchived/{segment}"));
+    assert_eq!(fs::read_to_string(&aside).unwrap(), "only here");
+    let _ = on(&target, "undo").success();
+    let cleaned = on(&target, "clean").success();
+    assert!(cleaned.stderr.contains(&format!(".pg_unfork/unarchived: {segment}.")), "{cleaned}");
+    assert!(aside.exists());
+    let _ = Outcome::of(pg_unfork(&["clean", "--force", "-D"]).arg(target.data())).success();
+    let left: Vec<_> = fs::read_dir(target.path(".pg_unfork")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["history"]);
 }
 
 /// Without what is kept there is no way back, and no need of room for it.

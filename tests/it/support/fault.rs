@@ -284,6 +284,10 @@ impl<S: TargetStore> TargetStore for TrappedStore<S> {
     fn roots(&self) -> Vec<Option<ClusterPath>> {
         self.inner.roots()
     }
+    fn set_aside(&mut self, path: &ClusterPath, name: &str) -> Result<()> {
+        self.trap.whole()?;
+        self.inner.set_aside(path, name)
+    }
     fn drop_kept(&mut self) -> Result<()> {
         self.trap.whole()?;
         self.inner.drop_kept()

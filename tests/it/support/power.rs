@@ -328,6 +328,12 @@ impl TargetStore for PowerStore {
     fn roots(&self) -> Vec<Option<ClusterPath>> {
         self.live.roots()
     }
+    fn set_aside(&mut self, path: &ClusterPath, name: &str) -> Result<()> {
+        let mut machine = self.machine.borrow_mut();
+        machine.sync(Change::is_kept)?;
+        machine.disk.set_aside(path, name)?;
+        self.live.set_aside(path, name)
+    }
     fn drop_kept(&mut self) -> Result<()> {
         let mut machine = self.machine.borrow_mut();
         machine.sync(Change::is_kept)?;
