@@ -13,7 +13,7 @@ use pg_unfork::io::{
     signals_are_aside,
 };
 use pg_unfork::manifest::{CheckStatus, Manifest, Verdict};
-use pg_unfork::plan::{PlanOptions, common_ancestor, make_plan, read_control_file};
+use pg_unfork::plan::{PlanOptions, check_recoverable, common_ancestor, make_plan, read_control_file};
 use pg_unfork::progress::Silent;
 
 use super::output;
@@ -181,9 +181,21 @@ fn recover_target(
         Outlook::Impossible => return Ok(Prepared::InVain(Box::new(outlook))),
         Outlook::Follows => return Ok(Prepared::Follows),
     }
+    // Of its own WAL alone, as its server will.
+    check_recoverable(&mut DataDirectory::open(target.path())?)?;
     output::note("pg_unfork: the target did not stop in good order: its postgres recovers it\n");
     recover(target.path(), &postgres, &settings, interrupt)?;
-    if read_control_file(target, "target")?.state().is_clean() {
+    let recovered = read_control_file(target, "target")?;
+    if recovered.checkpoint_location() < control.min_recovery_point() {
+        let message = format!(
+            "recovery has ended at {}, but the target's data had come to {}",
+            recovered.checkpoint_location(),
+            control.min_recovery_point()
+        );
+        return Err(Error::of(ErrorId::RecoveryFailed, message)
+            .hint("the target's data are damaged: make it anew from a base backup"));
+    }
+    if recovered.state().is_clean() {
         output::note("pg_unfork: the target is recovered\n");
         return Ok(Prepared::Ready);
     }

@@ -33,7 +33,7 @@ use super::missing_wal::{MissingSegment, Obtained, missing_check};
 use super::new_tablespaces::{Moved, TablespaceRecords, check_moved};
 use super::path_rules::{PathRules, RulesAtWork};
 use super::read_wal::{Extent, OrderedReading, read_in_parallel};
-use super::same_timeline::{Found, OneTimeline, ends_apart};
+use super::same_timeline::{Found, OneTimeline, Same, source_has};
 use super::scan::WalScan;
 use super::target_checks::{Sides, check_standing, check_target};
 use super::wal_files::{SourceWal, WalNeeds};
@@ -220,15 +220,39 @@ impl<'a> Planner<'a> {
     /// A target that ends before the histories part follows only if the source has the same WAL there.
     fn check_end(&mut self, divergence: Divergence, target_end: Option<Lsn>) -> Result<()> {
         let Some(end) = target_end else { return Ok(()) };
+        let Some(last) = self.last_record()? else { return Ok(()) };
         let scan = WalScan::new(&*self.target, WalFormat::of(&self.target_facts.control), &self.target_facts.history);
-        if !ends_apart(&self.target_facts, &scan, self.source, &self.source_facts.history)? {
-            return Ok(());
+        let same = source_has(last, &scan, self.source, &self.source_facts.history)?;
+        let is_unclean = !self.target_facts.control.state().is_clean();
+        match same {
+            Same::No => Err(Error::precondition(format!(
+                "the target's WAL ends at {end}, before the histories part at {}, but the source has other WAL there",
+                divergence.lsn
+            ))
+            .hint("the target was recovered or started by itself; make it anew from a base backup")),
+            Same::NotListed if is_unclean && end < divergence.lsn => Err(not_comparable(end, "a listing does not tell")
+                .hint("plan with the source itself (--source-server or --source-pgdata)")),
+            Same::NothingToCompare if is_unclean && end < divergence.lsn => {
+                Err(not_comparable(end, "the source has none from there any more")
+                    .hint("if it has always been a standby, start it as one, with a restore_command for what the source has dropped")
+                    .hint("if not, make it anew from a base backup"))
+            }
+            _ => Ok(()),
         }
-        Err(Error::precondition(format!(
-            "the target's WAL ends at {end}, before the histories part at {}, but the source has other WAL there",
-            divergence.lsn
-        ))
-        .hint("the target was recovered or started by itself; make it anew from a base backup"))
+    }
+
+    /// Where the last record of a target begins that may have gone on by itself; none where it has not.
+    fn last_record(&mut self) -> Result<Option<Lsn>> {
+        let control = &self.target_facts.control;
+        let (location, least) = (control.checkpoint_location(), control.min_recovery_point());
+        match control.state() {
+            DbState::ShutDown => Ok(Some(location)),
+            // A standby's last checkpoint is its primary's.
+            DbState::ShutDownInRecovery => Ok(None),
+            // Whoever looks no further than the last checkpoint decides nothing.
+            _ if !self.options.preview => Ok(None),
+            _ => self.with_wal(|scan| scan.log_end(location, least)).map(|found| Some(found.last)),
+        }
     }
 
     fn divergence(&mut self) -> Result<Divergence> {
@@ -278,12 +302,13 @@ impl<'a> Planner<'a> {
         if divergence.lsn == Lsn::MAX {
             return Ok(None);
         }
-        let location = self.target_facts.control.checkpoint_location();
+        let control = &self.target_facts.control;
+        let (location, least) = (control.checkpoint_location(), control.min_recovery_point());
         let end = self.with_wal(|scan| scan.record_at(location, |record| record.end))?;
         if self.options.preview {
-            return self.scan().last_valid_end(location).map(Some);
+            return self.with_wal(|scan| scan.log_end(location, least)).map(|found| Some(found.end));
         }
-        Ok(Some(end.max(self.target_facts.control.min_recovery_point())))
+        Ok(Some(end.max(least)))
     }
 
     pub(super) fn scan(&self) -> WalScan<'_> {
@@ -680,6 +705,13 @@ pub fn end_of_source(control: &ControlFile, position: Option<Position>) -> Optio
         }
         _ => None,
     }
+}
+
+/// A target that did not stop in good order must not be taken for one that follows by guess.
+fn not_comparable(end: Lsn, why: &str) -> Error {
+    Error::precondition(format!(
+        "the target did not stop in good order, and whether the source has the same WAL at its end, {end}, is unknown: {why}"
+    ))
 }
 
 /// What a listing leaves open where both sides have one and the same history.

@@ -201,7 +201,12 @@ impl Planner<'_> {
 ///
 /// # Errors
 /// When it is of another cluster, major, size, position or timeline.
-fn check_segment(format: &WalFormat, history: &TimelineHistory, name: WalFileName, file: &dyn WalFile) -> Result<()> {
+pub(super) fn check_segment(
+    format: &WalFormat,
+    history: &TimelineHistory,
+    name: WalFileName,
+    file: &dyn WalFile,
+) -> Result<()> {
     let start = name.segment.start(format.geometry.wal_segment_size);
     let mut page = vec![0; format.geometry.wal_page_size as usize];
     let got = file.read_at(&mut page, 0)?;

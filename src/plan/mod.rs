@@ -2,8 +2,10 @@
 //!
 //! `facts` collects; `crate::checks`, `divergence`, `decide`, `path_rules` and `wal_files` are pure functions over what
 //! was collected; `scan` drives the WAL reader over the target's segments, `parallel_scan` several readers;
-//! `read_wal` does so with visitors (`changed_blocks`, `crate::discard`); `missing_wal` gets what `pg_wal` lacks; `same_timeline` and `rewound` do not take equal histories for an answer;
-//! `equal_files` takes out what need not be copied, `provable` says for which files of a source that question can arise;
+//! `read_wal` does so with visitors (`changed_blocks`, `crate::discard`); `missing_wal` gets what `pg_wal` lacks;
+//! `same_timeline` and `rewound` do not take equal histories for an answer; `recoverable` says whether a target's own
+//! server may recover it; `equal_files` takes out what need not be copied, `provable` says for which files of a source
+//! that question can arise;
 //! `estimate` says how long it takes; `all_paths` decides on
 //! every path, `build` puts the manifest together. `preflight` and `space` tell what would keep an
 //! apply from it, for the apply itself, too; `checking` and `target_checks` ask what is checked.
@@ -48,6 +50,7 @@ mod path_rules;
 mod preflight;
 mod provable;
 mod read_wal;
+mod recoverable;
 mod rewound;
 mod same_timeline;
 mod scan;
@@ -67,7 +70,8 @@ pub use parallel_scan::Visitor;
 pub use path_rules::{ConfigPolicy, PathRules};
 pub use preflight::{new_links, obstacles};
 pub use provable::ProvableSource;
+pub use recoverable::check_recoverable;
 pub use rewound::has_what_was_rewound_to;
-pub use scan::{CheckpointSearch, ScanEnd, WalScan};
+pub use scan::{CheckpointSearch, LogEnd, ScanEnd, WalScan};
 pub use space::rooms;
 pub use wal_files::{SourceWal, WalDecision, WalNeeds};

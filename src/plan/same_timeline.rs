@@ -17,7 +17,7 @@ use super::scan::WalScan;
 
 /// Whether target and source have the same record at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Same {
+pub(super) enum Same {
     Yes,
     No,
     /// One side has none to compare.
@@ -107,34 +107,31 @@ impl OneTimeline<'_> {
     }
 }
 
-/// Whether the source has other WAL where the target, which was a primary, ends, although the histories part only
-/// later: then the target has gone on by itself, from where nobody knows.
+/// Whether the source has the target's record at `last`, where the target ends, although the histories part only later: a target that
+/// has gone on by itself, from where nobody knows, has another one there.
 ///
 /// # Errors
 /// When the source cannot be read.
-pub(super) fn ends_apart(
-    target: &Cluster,
+pub(super) fn source_has(
+    last: Lsn,
     scan: &WalScan<'_>,
     source: &mut dyn Source,
     theirs: &TimelineHistory,
-) -> Result<bool> {
-    // A standby's last checkpoint is its primary's.
-    if target.control.state() != DbState::ShutDown {
-        return Ok(false);
-    }
-    let Ok((name, offset, ours)) = scan.raw_record_at(target.control.checkpoint_location()) else { return Ok(false) };
-    let size = target.control.geometry().wal_segment_size;
+) -> Result<Same> {
+    let Ok((name, offset, ours)) = scan.raw_record_at(last) else { return Ok(Same::NothingToCompare) };
+    let size = scan.format().geometry.wal_segment_size;
     let timeline = theirs.timeline_of_segment(name.segment.end(size)).unwrap_or(name.timeline);
     for name in [name, WalFileName { timeline, ..name }] {
         let path = format!("pg_wal/{}", name.text(size));
-        let Ok(path) = ClusterPath::new(path.as_bytes()) else { return Ok(false) };
+        let Ok(path) = ClusterPath::new(path.as_bytes()) else { return Ok(Same::NothingToCompare) };
         match source.holds(&path, offset, &ours)? {
-            Holds::Yes | Holds::Unknown => return Ok(false),
-            Holds::No => return Ok(true),
+            Holds::Yes => return Ok(Same::Yes),
+            Holds::Unknown => return Ok(Same::NotListed),
+            Holds::No => return Ok(Same::No),
             Holds::NoFile => {}
         }
     }
-    Ok(false)
+    Ok(Same::NothingToCompare)
 }
 
 /// The answer where the source's WAL does not reach up to a record: a primary has not written it, while

@@ -36,6 +36,17 @@ pub struct ScanEnd {
     pub records: u64,
 }
 
+/// Where a log that nobody has closed ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    /// Where its last record begins.
+    pub last: Lsn,
+    /// Where that ends.
+    pub end: Lsn,
+    /// The segment for want of which no more can be read, if it is that.
+    pub missing: Option<WalFileName>,
+}
+
 /// How far the search for the last common checkpoint has come.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckpointSearch {
@@ -119,14 +130,28 @@ impl<'a> WalScan<'a> {
     /// # Errors
     /// When not even the first one can be read.
     pub fn last_valid_end(&self, start: Lsn) -> Result<Lsn> {
-        let mut end = None;
+        self.log_end(start, Lsn::INVALID).map(|found| found.end)
+    }
+
+    /// The same of a log that is known to have come to `least`: the data may be ahead of what is read where it does not.
+    ///
+    /// # Errors
+    /// When it cannot be read up to there.
+    pub fn log_end(&self, start: Lsn, least: Lsn) -> Result<LogEnd> {
+        let mut last = None;
         let read: Result<Infallible> = self.each(Start::Record(start), |record| {
-            end = Some(record.end);
+            last = Some((record.lsn, record.end));
             ControlFlow::Continue(())
         });
-        match (end, read) {
+        // Behind a page's header, or before it: that is one position.
+        let reaches = |end| self.format.record_start_after(end) >= least;
+        match (last, read) {
             // Other errors than these say nothing about where the log ends.
-            (Some(end), Err(error)) if matches!(error.id(), ErrorId::WalMissing | ErrorId::WalDamaged) => Ok(end),
+            (Some((last, end)), Err(error))
+                if matches!(error.id(), ErrorId::WalMissing | ErrorId::WalDamaged) && reaches(end) =>
+            {
+                Ok(LogEnd { last, end, missing: MissingSegment::of(&error).map(MissingSegment::name) })
+            }
             (_, Err(error)) => Err(error),
         }
     }
