@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use pg_unfork::apply::{self, Condition};
 use pg_unfork::cluster::Source;
 use pg_unfork::error::{Error, ErrorId, Result};
 use pg_unfork::format::DbState;
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{
-    DataDirectory, Lock, LockKind, PostgresOptions, Programs, RestoreCommand, put_back_signals, recover,
-    signals_are_aside,
+    DataDirectory, DirectoryStore, Lock, LockKind, PostgresOptions, Programs, RestoreCommand, SyncMethod,
+    put_back_signals, recover, signals_are_aside,
 };
 use pg_unfork::manifest::{CheckStatus, Manifest, Verdict};
 use pg_unfork::plan::{PlanOptions, check_recoverable, common_ancestor, make_plan, read_control_file};
@@ -180,6 +181,13 @@ fn recover_target(
         Outlook::Recover => {}
         Outlook::Impossible => return Ok(Prepared::InVain(Box::new(outlook))),
         Outlook::Follows => return Ok(Prepared::Follows),
+    }
+    if control.state() == DbState::InArchiveRecovery {
+        let mut store = DirectoryStore::open(target.path(), &[], SyncMethod::None)?;
+        if apply::condition(&mut store, control.as_bytes())? == Condition::Applied {
+            return Err(Error::of(ErrorId::UnderWay, "the target was rewound, and no server has run on it since")
+                .hint("take that back (pg_unfork undo -D DIR), or drop what that needs (pg_unfork clean -D DIR)"));
+        }
     }
     // Of its own WAL alone, as its server will.
     check_recoverable(&mut DataDirectory::open(target.path())?)?;

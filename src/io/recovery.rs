@@ -17,6 +17,7 @@ use super::postmaster::running_postmaster;
 use super::programs::Postgres;
 use crate::cluster::STATE_DIRECTORY;
 use crate::error::{Error, ErrorId, Result};
+use crate::format::BackupLabel;
 use crate::interrupt::Interrupt;
 
 /// What makes a server a standby, or lets it recover from an archive.
@@ -39,9 +40,8 @@ const SETTINGS: [&str; 4] =
 /// # Errors
 /// When recovery fails; the cluster is then as unclean as before. When the work shall stop.
 pub fn recover(directory: &Path, postgres: &Postgres, options: &Options, interrupt: &Interrupt) -> Result<()> {
-    if directory.join("backup_label").exists() {
-        let message =
-            "the target has a backup_label: it is a base backup, or was rewound, and has not been started since";
+    if !may_replay(&directory.join("backup_label"))? {
+        let message = "the target has a backup_label that no rewind has left: it is a base backup, and has not been started since";
         return Err(Error::of(ErrorId::RecoveryFailed, message)
             .hint("start it as a standby, and stop it in good order (pg_ctl stop -m fast); recovering it by itself would make it a primary of its own")
             .hint("where it is left from an exclusive backup of a primary (PostgreSQL 13 or 14), remove it"));
@@ -67,6 +67,15 @@ pub fn recover(directory: &Path, postgres: &Postgres, options: &Options, interru
     Err(Error::of(ErrorId::RecoveryFailed, format!("the target's recovery failed ({})", ended.status))
         .because(ended.last_lines())
         .hint("see why above; or start the target's server alone, as it was started before, and stop it in good order"))
+}
+
+/// Whether a server may replay from the label at this path, if there is one: after a rewind it becomes what its source was.
+fn may_replay(label: &Path) -> Result<bool> {
+    match std::fs::read(label) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(unusable("read", label, error)),
+        Ok(text) => Ok(BackupLabel::of_rewind(&text).is_some()),
+    }
 }
 
 /// Whether an earlier run has put something aside and did not live to put it back, or is just at it.
@@ -239,5 +248,8 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         std::fs::write(scratch.path().join("backup_label"), "").unwrap();
         assert_eq!(recover_by("true", scratch.path()).unwrap_err().id(), ErrorId::RecoveryFailed);
+        let rewound = "START WAL LOCATION: 0/3000028 (file 000000020000000000000003)\nCHECKPOINT LOCATION: 0/3000060\nBACKUP METHOD: pg_rewind\n";
+        std::fs::write(scratch.path().join("backup_label"), rewound).unwrap();
+        recover_by("true", scratch.path()).unwrap();
     }
 }

@@ -5,10 +5,10 @@ use super::facts::{read_control_file, read_history};
 use super::missing_wal::{MissingSegment, check_segment};
 use super::scan::WalScan;
 use crate::cluster::{Target, WalFiles};
-use crate::error::{Error, ErrorId, Result};
-use crate::format::DbState;
+use crate::error::{Context, Error, ErrorId, Result};
 use crate::format::wal::WalFormat;
-use crate::types::{Lsn, TimelineHistory, WalFileName};
+use crate::format::{BackupLabel, DbState};
+use crate::types::{ClusterPath, Lsn, TimelineHistory, WalFileName};
 
 /// How many segments behind a gap are looked for.
 const MOST_LOOKED_FOR: usize = 4096;
@@ -23,7 +23,17 @@ pub fn check_recoverable(target: &mut dyn Target) -> Result<()> {
     let control = read_control_file(target, "target")?;
     let history = read_history(target, control.timeline(), "target")?;
     let format = WalFormat::of(&control);
-    let (redo, checkpoint) = (control.checkpoint().redo, control.checkpoint_location());
+    // A label, where there is one, says where replay begins.
+    let label = ClusterPath::new(b"backup_label").context(|| "no such name".to_owned())?;
+    let label = target.read_small(&label)?.and_then(|text| BackupLabel::of_rewind(&text));
+    if label.is_some() && control.state() != DbState::InArchiveRecovery {
+        return Err(Error::of(ErrorId::RecoveryFailed, "the target's backup_label contradicts its control file")
+            .hint("make the target anew from a base backup"));
+    }
+    let (redo, checkpoint) = match label {
+        Some(label) => (label.start, label.checkpoint),
+        None => (control.checkpoint().redo, control.checkpoint_location()),
+    };
     let least = control.min_recovery_point().max(checkpoint.plus(1));
     let found = WalScan::new(&*target, format, &history).log_end(redo, least);
     let found = found.map_err(|error| incomplete(redo, least, error))?;

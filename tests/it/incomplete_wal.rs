@@ -2,7 +2,11 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use crate::support::cluster::{Cluster, Stop};
+use crate::support::life::{assert_follows, assert_sound_at_rest};
+use crate::support::outcome::Outcome;
 use crate::support::pair::Pair;
 use crate::support::replication::RecoveryConfig;
 use crate::support::scratch;
@@ -124,4 +128,40 @@ fn a_gap() {
     let gap = segments(&target).into_iter().find(|name| *name > checkpoint).unwrap();
     fs::remove_file(target.path("pg_wal").join(gap)).unwrap();
     refused(&target, &source, &[], "is missing, but later ones are there");
+}
+
+/// Rewound, never started, and what would take that back is dropped: another source can still be named. What is rewound to it
+/// then is what the first source was.
+#[test]
+fn rewound_for_another_source() {
+    let mut other = None;
+    let Pair { source, target } =
+        Pair::simple(Major(17), |builder| builder.before_fork(|primary| other = Some(primary.standby_left_behind())));
+    let other = other.unwrap();
+    other.promote();
+    other.sql("postgres", "CREATE TABLE others AS SELECT g FROM generate_series(1, 100) g");
+    other.checkpoint();
+    source.sql(
+        "postgres",
+        "UPDATE rows SET origin = 'first'; CREATE TABLE firsts AS SELECT g FROM generate_series(1, 50000) g",
+    );
+    for cluster in [&source, &other] {
+        cluster.stop(Stop::Fast);
+    }
+    let _ = Plan::of(&target, Source::Directory(&source), &[]).apply(&[]).success();
+    refused(&target, &other, &[], "the target was rewound, and no server has run on it since");
+    let mut clean = crate::support::tool::pg_unfork(&["clean", "--force", "-D"]);
+    let _ = Outcome::of(clean.arg(target.data())).success();
+    let bindir = target.installation().bin("").display().to_string();
+    let short = target.duplicate();
+    let last = segment_of(&short.controldata()["Minimum recovery ending location"]).replacen("00000001", "00000002", 1);
+    fs::remove_file(short.path("pg_wal").join(last)).unwrap();
+    refused(&short, &other, &[], "but the plan must read it");
+    let plan = Plan::of(&target, Source::Directory(&other), &["--recover-target", "--pg-bindir", &bindir]);
+    assert_eq!(plan.json()["verdict"], json!("rewind"));
+    let _ = plan.apply(&[]).success();
+    other.start();
+    target.follow(&other);
+    assert_follows(&target, &other);
+    assert_sound_at_rest(&target);
 }
