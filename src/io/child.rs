@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::error::{Context, Result};
 use crate::interrupt::Interrupt;
@@ -45,13 +45,14 @@ impl Ended {
 }
 
 /// Runs a program to its end, in a process group of its own. Where the work shall stop meanwhile, the group gets the
-/// signal `stop`, and a while later SIGKILL.
+/// signal `stop`, and a while later, or as soon as that is urgent, SIGKILL; the process does not end before that.
 ///
 /// What a program leaves running behind it may hold its output open; that is not waited for.
 ///
 /// # Errors
 /// When it cannot be started, or the work shall stop.
 pub(super) fn run(command: &mut Command, stop: Signal, interrupt: &Interrupt) -> Result<Ended> {
+    let _held = interrupt.hold();
     interrupt.check()?;
     for name in SECRETS {
         command.env_remove(name);
@@ -61,7 +62,7 @@ pub(super) fn run(command: &mut Command, stop: Signal, interrupt: &Interrupt) ->
     let mut child = started.context(|| format!("cannot run {shown}"))?;
     let watched = watch(&mut child, interrupt);
     if !matches!(watched, Ok(Some(_))) {
-        end(&mut child, stop);
+        end(&mut child, stop, interrupt);
         interrupt.check()?;
     }
     let (status, stdout, stderr) =
@@ -101,22 +102,27 @@ fn watch(child: &mut Child, interrupt: &Interrupt) -> std::io::Result<Option<Wat
     }
 }
 
-/// Ends the program and what it has started, and waits for it.
-fn end(child: &mut Child, stop: Signal) {
+/// Ends the program and what it has started, and waits for all of that.
+fn end(child: &mut Child, stop: Signal, interrupt: &Interrupt) {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let signal = |signal| group.map(|group| kill_process_group(group, signal));
     signal(stop);
+    let is_there = || group.is_some_and(|group| test_kill_process_group(group).is_ok());
     let begin = Instant::now();
-    while begin.elapsed() < GRACE {
-        if !matches!(child.try_wait(), Ok(None)) {
-            // What it has started may have more to do than it had.
-            signal(stop);
+    while begin.elapsed() < GRACE && !interrupt.is_urgent() {
+        // What it has started may have more to do than it had.
+        if !matches!(child.try_wait(), Ok(None)) && !is_there() {
             return;
         }
         let _ = poll(&mut [], Some(&TICK));
     }
     signal(Signal::KILL);
     let _ = child.wait();
+    // Who dies is there for a moment; and for good where nobody buries orphans.
+    let begin = Instant::now();
+    while begin.elapsed() < GRACE && is_there() {
+        let _ = poll(&mut [], Some(&TICK));
+    }
 }
 
 /// One end of a pipe, read as far as there is something.
@@ -218,6 +224,26 @@ mod tests {
                 pid
             }
         ));
+        assert!(state.is_err() || state.unwrap().contains(") Z "));
+    }
+
+    #[test]
+    fn what_outlives_the_program_is_ended_too() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("pid");
+        let script =
+            format!("sh -c 'trap \"\" TERM; echo $$ >{0}.new; mv {0}.new {0}; exec sleep 60' & wait", file.display());
+        let interrupt = Interrupt::new();
+        let outcome = std::thread::scope(|scope| {
+            let running = scope.spawn(|| shell(&script, &interrupt).map(|_| ()));
+            while !file.exists() {
+                std::thread::yield_now();
+            }
+            interrupt.set();
+            running.join().unwrap()
+        });
+        assert_eq!(outcome.unwrap_err().kind(), crate::error::ErrorKind::Interrupted);
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", std::fs::read_to_string(&file).unwrap().trim()));
         assert!(state.is_err() || state.unwrap().contains(") Z "));
     }
 

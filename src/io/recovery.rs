@@ -51,6 +51,8 @@ pub fn recover(directory: &Path, postgres: &Postgres, options: &Options, interru
         let message = format!("a server is running on the target (process {pid})");
         return Err(Error::of(ErrorId::TargetRunning, message).hint("stop it in good order (pg_ctl stop -m fast)"));
     }
+    // What is put aside is put back before the process ends.
+    let _held = interrupt.hold();
     let aside = Aside::put(directory)?;
     let mut command = Command::new(&postgres.path);
     command.arg("--single").args(options.arguments());

@@ -366,7 +366,7 @@ fn what_a_command_says_by_its_status() {
     }
 }
 
-/// A signal ends the command, too, and nothing stays behind.
+/// A signal ends the command, too, and what it has started, even if that does not heed it; nothing stays behind.
 #[test]
 fn a_signal_ends_all() {
     let Pair { source, target } = Pair::shared(Major(17)).copy();
@@ -374,7 +374,10 @@ fn a_signal_ends_all() {
     archive.take_all(&target);
     let temporary = scratch::directory("tmp");
     let pid = archive.path("pid");
-    let command = format!("echo $$ >{0}.new; echo x >%p; mv {0}.new {0}; sleep 60; exit 1", pid.display());
+    let command = format!(
+        "sh -c 'trap \"\" TERM; echo $$ >{0}.new; echo x >%p; mv {0}.new {0}; sleep 60' & wait; exit 1",
+        pid.display()
+    );
     let mut program = pg_unfork(&["plan", "--restore-command", &command, "-D"]);
     program.arg(target.data()).arg("--source-pgdata").arg(source.data()).env("TMPDIR", temporary.path());
     let child = program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -125,12 +125,12 @@ fn settings_elsewhere_and_what_keeps_from_recovering() {
     assert_eq!(plan.json()["verdict"], "rewind");
 }
 
-/// A standby in place of PostgreSQL's program: it notes that it runs, and the first time waits to be killed.
+/// A standby in place of PostgreSQL's program: it notes that it runs, and the first time waits to be killed, for good.
 fn waiting_program(cluster: &Cluster) -> (TempDir, PathBuf) {
     let directory = scratch::directory("bin");
     let pid = directory.path().join("pid");
     let script = format!(
-        "#!/bin/sh\nif [ \"$1\" = --single ] && [ ! -e {0} ]; then echo $$ >{0}.new; mv {0}.new {0}; exec sleep 60; fi\nexec {1} \"$@\"\n",
+        "#!/bin/sh\nif [ \"$1\" = --single ] && [ ! -e {0} ]; then echo $$ >{0}.new; mv {0}.new {0}; trap '' TERM QUIT; exec sleep 60; fi\nexec {1} \"$@\"\n",
         pid.display(),
         cluster.installation().bin("postgres").display()
     );
@@ -166,7 +166,10 @@ fn killed_in_the_middle() {
     let (bindir, pid) = waiting_program(&target);
     let mut child = start(&target, &source, bindir.path(), &pid);
     assert!(!signal.exists());
-    kill("-TERM", &child.id().to_string());
+    // What heeds no other signal is killed on a second one, before the program ends.
+    for _ in 0..2 {
+        kill("-TERM", &child.id().to_string());
+    }
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert_eq!(unchanged(&|_| false), [""; 0]);
     let waiting = fs::read_to_string(&pid).unwrap();
