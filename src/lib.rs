@@ -86,10 +86,11 @@
 //!   no page is on disk whose record is not, and an inserted position can lie behind a page
 //!   header that replay never reaches. For a standby it is the minimum recovery point, also for a
 //!   stopped one (pg_rewind: its last checkpoint).
-//! - A target that ends before the fork, and was a primary, needs no rewind only if the source's WAL has its last checkpoint's
+//! - A target that ends before the fork, and was a primary or has crashed, needs no rewind only if the source's WAL has its last
 //!   record. Otherwise it was recovered by itself, and has parted from the source before their histories say so.
 //! - A target that did not stop in good order is recovered only if a preview says that this can lead to a rewind, with its
-//!   archiving off, all of its WAL kept, and `fsync` as it is set (pg_rewind turns that off, and syncs all later).
+//!   archiving off, all of its WAL kept, and `fsync` as it is set (pg_rewind turns that off, and syncs all later). Its own
+//!   `pg_wal` must reach its minimum recovery point: a server in single-user mode does not look whether it does.
 //! - `PG_VERSION` of a database that only the source has is copied (pg_rewind 13 forgets it).
 //! - A symlink on the source that hides data (as `pg_xact`, or below `base`) is refused: what is behind it
 //!   would not be rewound. Other links are left, as pg_rewind does.
