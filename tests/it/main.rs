@@ -21,6 +21,7 @@ mod fetching;
 mod fuzz_seeds;
 mod golden;
 mod hostile_database;
+mod hostile_server;
 mod incomplete_wal;
 mod libpq;
 mod lost_source;

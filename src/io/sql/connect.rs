@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -164,16 +164,21 @@ fn try_host(
         shuffle(&mut spots, random);
     }
     for spot in &spots {
+        let begin = Instant::now();
         let attempt = within(conninfo.connect_timeout, reach(conninfo, endpoint, spot));
         let stopped = match line.run(attempt) {
-            Ok(Ok((engine, connection))) => match judged(line, engine, connection, wanted) {
-                Ok(engine) => return Ok(Some(Connected { engine, endpoint: reached(endpoint, spot) })),
-                Err(Trouble::Interrupted) => return Err(Trouble::Interrupted),
-                Err(Trouble::WrongKind(text)) => Stopped::host(Cause::Kind(text)),
-                Err(Trouble::Silence(time)) => Stopped::address(Cause::Timeout(time)),
-                Err(Trouble::Engine(error)) => Stopped::nowhere(Cause::Engine(error)),
-                Err(trouble) => return Err(trouble),
-            },
+            Ok(Ok((engine, connection))) => {
+                let left = conninfo.connect_timeout.map(|time| time.saturating_sub(begin.elapsed()));
+                match judged(line, engine, connection, wanted, left) {
+                    Ok(engine) => return Ok(Some(Connected { engine, endpoint: reached(endpoint, spot) })),
+                    Err(Trouble::WrongKind(text)) => Stopped::host(Cause::Kind(text)),
+                    Err(Trouble::Silence(time)) => Stopped::address(Cause::Timeout(time)),
+                    // As in libpq, another one may answer better.
+                    Err(Trouble::Engine(error)) => Stopped::host(Cause::Engine(error)),
+                    Err(Trouble::Closed) => Stopped::host(Cause::Socket(io::ErrorKind::UnexpectedEof.into())),
+                    Err(trouble) => return Err(trouble),
+                }
+            }
             Ok(Err(stopped)) => stopped,
             Err(Trouble::Silence(time)) => Stopped::address(Cause::Timeout(time)),
             Err(trouble) => return Err(trouble),

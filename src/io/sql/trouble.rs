@@ -106,6 +106,11 @@ fn is_transient_io(kind: io::ErrorKind) -> bool {
     !matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
 }
 
+/// Whether a server is there and says why it lets nobody in.
+pub(super) fn is_from_server(error: &postgres::Error) -> bool {
+    error.code().is_some() || matches!(refusal(error), Some(Refusal::NotNow(_)))
+}
+
 /// What the socket says, where it is the cause.
 fn io_cause(error: &postgres::Error) -> Option<io::ErrorKind> {
     Some(error.source()?.downcast_ref::<io::Error>()?.kind())

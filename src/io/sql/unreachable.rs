@@ -4,7 +4,7 @@ use postgres::error::SqlState;
 
 use super::client::{Client, Limits, Trouble};
 use super::connect::{Cause, Failure};
-use super::trouble::{Lost, describe, describe_engine, is_transient};
+use super::trouble::{Lost, describe, describe_engine, is_from_server, is_transient};
 use crate::error::{Error, ErrorId, Result};
 use crate::interrupt::Interrupt;
 use crate::io::conninfo::ConnInfo;
@@ -32,7 +32,7 @@ fn not_connected(conninfo: &ConnInfo, trouble: &Trouble) -> Error {
     if !is_transient(trouble) {
         return failure.because(text);
     }
-    let there = tried.iter().any(|failed| matches!(&failed.cause, Cause::Engine(error) if error.code().is_some()));
+    let there = tried.iter().any(|failed| matches!(&failed.cause, Cause::Engine(error) if is_from_server(error)));
     failure.because(Lost { there, text })
 }
 
@@ -75,8 +75,12 @@ fn hints_for(conninfo: &ConnInfo, cause: &Cause) -> Vec<String> {
                 let give = "give a password in PGPASSWORD or in a line of the password file that fits";
                 return conninfo.warning.iter().map(ToString::to_string).chain([give.to_owned()]).collect();
             }
-            None => NOBODY,
-            Some(_) => "see the source server's log",
+            None if describe_engine(error).contains("SCRAM iteration count") => {
+                "the client makes a password a key in 100000 rounds at most: set scram_iterations on the source to less, \
+                 and its role's password anew"
+            }
+            None if !is_from_server(error) => NOBODY,
+            None | Some(_) => "see the source server's log",
         },
         Cause::Kind(_) => "name a server that is what target_session_attrs asks for, or ask for another kind",
         Cause::Tls(_) => "check the settings whose names begin with ssl, and the certificates of both sides",
