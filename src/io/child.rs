@@ -23,8 +23,8 @@ const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// How long a program gets to end by itself once it was asked to.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Variables that a program of somebody else's need not know: they let into the source.
-const SECRETS: [&str; 2] = ["PGPASSWORD", "PGSSLPASSWORD"];
+/// What a program of somebody else's need not know: it lets into the source.
+const SECRET: &str = "PGPASSWORD";
 
 /// How a program ended.
 #[derive(Debug)]
@@ -54,9 +54,7 @@ impl Ended {
 pub(super) fn run(command: &mut Command, stop: Signal, interrupt: &Interrupt) -> Result<Ended> {
     let _held = interrupt.hold();
     interrupt.check()?;
-    for name in SECRETS {
-        command.env_remove(name);
-    }
+    command.env_remove(SECRET);
     let shown = command.get_program().to_string_lossy().into_owned();
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn();
     let mut child = started.context(|| format!("cannot run {shown}"))?;

@@ -215,12 +215,15 @@ impl ConnInfo {
         self.write(|name| name != "fallback_application_name" && (with_dbname || name != "dbname"), false)
     }
 
-    /// The password as a setting to append to [`ConnInfo::primary_conninfo`]; none where the string and the variables
-    /// have none. What a password file has, a standby reads from there itself. As pg_rewind's `-R` does.
+    /// The password, and that of the client's key, as settings to append to [`ConnInfo::primary_conninfo`]; none where
+    /// the string and the variables have neither. What a password file has, a standby reads from there itself. As
+    /// pg_rewind's `-R` does.
     #[must_use]
     pub fn password_setting(&self) -> Option<String> {
-        let password = self.password.as_ref().filter(|_| self.password_file.is_none())?;
-        Some(keyvalue::write(std::iter::once(("password", password.expose()))))
+        let password = self.password.as_ref().filter(|_| self.password_file.is_none());
+        let given = [("password", password), ("sslpassword", self.tls.client.password.as_ref())];
+        let given = given.into_iter().filter_map(|(name, secret)| Some((name, secret?.expose())));
+        Some(keyvalue::write(given)).filter(|settings| !settings.is_empty())
     }
 
     /// Writes the given settings that `keep` wants, and those every reader needs.

@@ -295,3 +295,17 @@ fn looks_for_the_password_in_the_file() {
         (None, Some(PassfileWarning::OpenToOthers(path)))
     );
 }
+
+#[test]
+fn a_standby_is_told_what_lets_it_in() {
+    let table = [
+        ("host=h user=u", None),
+        ("host=h user=u password=''", None),
+        ("host=h user=u password=a", Some("password=a")),
+        ("host=h user=u sslpassword='b c'", Some("sslpassword='b c'")),
+        ("host=h user=u sslpassword=b password=a", Some("password=a sslpassword=b")),
+    ];
+    for (text, expected) in table {
+        assert_eq!(good(text, &[]).password_setting().as_deref(), expected, "{text}");
+    }
+}
