@@ -1,10 +1,12 @@
 //! TLS as libpq has it, made by rustls.
 //!
 //! What libpq does with OpenSSL decides: which files are looked for, which may be missing, what is verified, and when a
-//! connection goes on without. Where rustls is narrower than OpenSSL, there is a verifier of our own around webpki. What is
+//! connection goes on without: never because of what is narrower here. Where rustls is narrower than OpenSSL, there is a verifier of our own around webpki. What is
 //! still narrower, each refused by name where a connection would need it:
 //!
-//! - TLS 1.2 is the oldest version, with key exchange by Diffie-Hellman on curves.
+//! - TLS 1.2 is the oldest version, with key exchange by Diffie-Hellman on curves, of which P-521 and Brainpool are none.
+//! - Signatures are by RSA of 2048 to 8192 bits (RSASSA-PSS with the hash's length of salt), EC (P-256, P-384, P-521) and
+//!   Ed25519, with SHA-256, SHA-384 or SHA-512: not SHA-1, SHA-224 or SHA-3, Ed448, and keys that are for RSA-PSS alone.
 //! - A server's certificate of X.509 version 1 or 2, if it is to be verified; it will do where it is trusted itself, or
 //!   nothing is verified. Roots and client certificates may be old.
 //! - The common name of a server's certificate, where one above it has name constraints.
@@ -13,6 +15,9 @@
 //!   error, not passed over.
 //! - Keys in OpenSSL engines, private keys with the encryption of old OpenSSL or PBES1, DSA and Ed448.
 //! - `sslkeylogfile`, which would let others read along.
+//! - SCRAM with more than 100000 iterations (the client's library sees to that).
+//!
+//! What is wider: `nsCertType`, an extension of old, is not looked at.
 
 mod certificate;
 mod client;
