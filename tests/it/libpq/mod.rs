@@ -49,22 +49,28 @@ pub(crate) struct Case {
     pub(crate) variables: &'static [(&'static str, &'static str)],
     /// Whether a session is what both come to; so that a table cannot fail alike all over.
     pub(crate) connects: bool,
+    /// What the program says where neither gets anywhere: that it is for the same reason.
+    pub(crate) says: &'static str,
     pub(crate) expected: Expected,
 }
 
 /// A case where both get to the same place.
 pub(crate) const fn connects(conninfo: &'static str, variables: &'static [(&'static str, &'static str)]) -> Case {
-    Case { conninfo, variables, connects: true, expected: Expected::Alike }
+    Case { conninfo, variables, connects: true, says: "", expected: Expected::Alike }
 }
 
 /// A case where neither gets anywhere.
 pub(crate) const fn fails(conninfo: &'static str, variables: &'static [(&'static str, &'static str)]) -> Case {
-    Case { conninfo, variables, connects: false, expected: Expected::Alike }
+    Case { conninfo, variables, connects: false, says: "", expected: Expected::Alike }
 }
 
 impl Case {
     pub(crate) const fn but(self, expected: Expected) -> Self {
         Self { expected, ..self }
+    }
+
+    pub(crate) const fn saying(self, says: &'static str) -> Self {
+        Self { says, ..self }
     }
 }
 
@@ -147,7 +153,7 @@ impl Comparison {
         let (libpq, ours) = (self.libpq(case), self.ours(case));
         let is_fine = match (case.expected, &libpq, &ours) {
             (Expected::Alike, Ok(libpq), Ok(ours)) => libpq == ours && case.connects,
-            (Expected::Alike, Err(_), Err(_)) => !case.connects,
+            (Expected::Alike, Err(_), Err(error)) => !case.connects && error.contains(case.says),
             (Expected::RefusedHere(text, _), Ok(_), Err(error)) => error.contains(text),
             (Expected::RefusedByLibpq(_), Err(_), Ok(_)) => true,
             _ => false,

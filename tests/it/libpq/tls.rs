@@ -67,20 +67,24 @@ const ROOTS: &[Case] = &[
     connects("host={H} {B} user=secure", &[("PGSSLMODE", "verify-full"), ("PGSSLROOTCERT", "{ROOT}")]),
     connects("host={H} {B} user=secure sslmode=verify-full", &[("HOME", "{FULL}")]),
     connects("host={H} {B} user=secure sslmode=verify-full sslrootcert=''", &[("HOME", "{FULL}")]),
-    fails("host={H} {B} user=secure sslmode=verify-ca", &[]),
-    fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert=/none", &[]),
+    fails("host={H} {B} user=secure sslmode=verify-ca", &[]).saying("does not exist: give sslrootcert"),
+    fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert=/none", &[])
+        .saying("does not exist: give sslrootcert"),
     connects("host={H} {B} user=secure sslmode=require sslrootcert=/none", &[]),
     connects("host={H} {B} user=secure sslmode=require sslrootcert={ROOT}", &[]),
-    fails("host={H} {B} user=secure sslmode=require sslrootcert={OTHER}", &[]),
+    fails("host={H} {B} user=secure sslmode=require sslrootcert={OTHER}", &[])
+        .saying("it does not lead to a certificate in"),
     fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={OTHER}", &[]),
     // TLS has failed by then.
     connects("host={H} {B} user=either sslmode=prefer sslrootcert={OTHER}", &[]),
     connects("host={H} {B} user=either sslmode=prefer sslrootcert={EMPTY}", &[]),
-    fails("host={H} {B} user=secure sslmode=require sslrootcert={EMPTY}", &[]),
-    fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={LINK}", &[]),
+    fails("host={H} {B} user=secure sslmode=require sslrootcert={EMPTY}", &[]).saying("has no certificate"),
+    fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={LINK}", &[])
+        .saying("has no self-signed certificate"),
     connects("host={H} {B} user=secure sslmode=verify-ca sslrootcert={LINK_AND_ROOT}", &[]),
     connects("host=elsewhere {B} user=secure sslmode=verify-ca sslrootcert={ROOT}", &[]),
-    fails("host=elsewhere {B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[]),
+    fails("host=elsewhere {B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[])
+        .saying("does not match host name"),
     connects("host=a.wild.test {B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[]),
     connects("host=A.Wild.Test {B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[]),
     fails("host=b.a.wild.test {B} user=secure sslmode=verify-full sslrootcert={ROOT}", &[]),
@@ -111,8 +115,10 @@ const ROOTS: &[Case] = &[
     fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert=system", &[("SSL_CERT_FILE", "{ROOT}")]),
     connects("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT} sslcrl={LISTS}", &[]),
     connects("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT} sslcrl=/none", &[]),
-    fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT}", &[("PGSSLCRL", "{REVOKED}")]),
-    fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT} sslcrl={ROOTS_LIST}", &[]),
+    fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT}", &[("PGSSLCRL", "{REVOKED}")])
+        .saying("is revoked"),
+    fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT} sslcrl={ROOTS_LIST}", &[])
+        .saying("no revocation list in sslcrl is of its issuer"),
     fails("host={H} {B} user=secure sslmode=verify-ca", &[("HOME", "{REVOKING}")]),
     connects("host={H} {B} user=secure sslmode=require sslcrl={REVOKED}", &[]),
     connects("host={H} {B} user=secure sslmode=require sslcrldir={HOME}", &[]),
@@ -143,11 +149,13 @@ const CLIENTS: &[Case] = &[
     fails("host={H} {B} user=certified sslcert={CERT} sslkey=/none", &[]),
     fails("host={H} {B} user=certified sslcert={CERT}", &[]),
     fails("host={H} {B} user=certified sslcert={CERT} sslkey={HOME}", &[]),
-    fails("host={H} {B} user=certified sslcert={CERT} sslkey=engine:key", &[]),
+    fails("host={H} {B} user=certified sslcert={CERT} sslkey=engine:key", &[])
+        .saying("names a key in an OpenSSL engine"),
     fails("host={H} {B} user=certified sslcert={EMPTY} sslkey={KEY}", &[]),
     fails("host={H} {B} user=certified sslcert=/none sslkey={KEY}", &[]),
     fails("host={H} {B} user=certified", &[]),
-    fails("host={H} {B} user=secure sslmode=require sslcert={CERT} sslkey={OPEN_KEY}", &[]),
+    fails("host={H} {B} user=secure sslmode=require sslcert={CERT} sslkey={OPEN_KEY}", &[])
+        .saying("has group or world access"),
     connects("host={H} {B} user=either sslmode=prefer sslcert={CERT} sslkey={OPEN_KEY}", &[]),
     fails("host={H} {B} user=certified sslcert={STRANGER} sslkey={STRANGER_KEY}", &[]),
     fails("host={H} {B} user=secure sslmode=require sslcert={STRANGER} sslkey={STRANGER_KEY}", &[]),
@@ -211,7 +219,7 @@ const OTHERS: &[(&str, &[Case])] = &[
         "expired",
         &[
             connects("host={H} {B} user=secure sslmode=require", &[]),
-            fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT}", &[]),
+            fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT}", &[]).saying("it has expired at"),
             connects("host={H} {B} user=either sslrootcert={ROOT}", &[]),
         ],
     ),
@@ -219,7 +227,7 @@ const OTHERS: &[(&str, &[Case])] = &[
         "for_clients",
         &[
             connects("host={H} {B} user=secure sslmode=require", &[]),
-            fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT}", &[]),
+            fails("host={H} {B} user=secure sslmode=verify-ca sslrootcert={ROOT}", &[]).saying("it is not for servers"),
         ],
     ),
     (
