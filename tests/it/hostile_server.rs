@@ -30,7 +30,7 @@ fn server(answer: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + 'stati
     port
 }
 
-/// The error of those who connect to these.
+/// The error of those who connect to these, with what to do.
 fn error(ports: &[u16], more: &str) -> String {
     let environment = Environment::fixed::<&str, &str>([], Some("postgres"), Path::new("/none"));
     let list = |one: &dyn Fn(&u16) -> String| ports.iter().map(one).collect::<Vec<_>>().join(",");
@@ -39,7 +39,7 @@ fn error(ports: &[u16], more: &str) -> String {
     let conninfo = ConnInfo::resolve(&text, &environment).unwrap();
     let patience = Patience { timeout: Duration::from_secs(60), interrupt: Interrupt::new() };
     let error = ask(&conninfo, &patience, "SELECT 1").unwrap_err();
-    format!("{error}: {}", std::error::Error::source(&error).unwrap())
+    format!("{error}: {}\n{}", std::error::Error::source(&error).unwrap(), error.hints().join("\n"))
 }
 
 #[test]
@@ -64,6 +64,19 @@ fn who_talks_without_end_is_not_listened_to() {
     let busy = server(|stream| stream.write_all(b"Ecould not fork new process for connection\n\0"));
     let found = error(&[busy], "");
     assert!(found.contains("the server says: could not fork new process for connection"), "{found}");
+    let slow = server(|stream| {
+        stream.write_all(b"R\0\0\0\x17\0\0\0\x0ASCRAM-SHA-256\0\0")?;
+        let mut first = [0; 1000];
+        let length = stream.read(&mut first)?;
+        let first = String::from_utf8_lossy(&first[..length]);
+        let nonce = first.rsplit("r=").next().unwrap();
+        let challenge = format!("r={nonce}x,s=AAAA,i=100001");
+        let length = u32::try_from(challenge.len() + 8).unwrap().to_be_bytes();
+        stream.write_all(&[b"R", &length[..], &[0, 0, 0, 11], challenge.as_bytes()].concat())?;
+        stream.read(&mut [0]).map(drop)
+    });
+    let found = error(&[slow], "password=s");
+    assert!(found.contains("set scram_iterations on the source to less"), "{found}");
 }
 
 #[test]
