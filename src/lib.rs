@@ -199,7 +199,8 @@
 //!
 //! SIGHUP, SIGINT and SIGTERM end an apply or an undo as an error would (what has come is made durable and
 //! journaled, as far as that takes three seconds), a second one at once; a plan they just end,
-//! or, where programs are run for it, as an error would. A closed stdout or stderr stops nothing.
+//! or, where programs are run for it, as an error would: then a second one kills these at once, and ends the plan when what
+//! they had put aside is back. A closed stdout or stderr stops nothing.
 //!
 //! However an apply ends early, `apply` of the same plan goes on with it: phases and pieces (64 MiB) that the journal
 //! has are not copied again. The source may be at another address by then, and a live one must not be behind what was
@@ -218,9 +219,10 @@
 //! gone on with, under the source that is named now; where that is a dead end, or recovery is to be configured otherwise, it is
 //! undone, and so is an undo that was cut brought to its end; then, as on any other target, it plans. Where the sealed control file
 //! has been replaced by the one from before, no server can have run, and undoing is safe; behind any other one it is not, and
-//! the run ends. A target in archive recovery that has still its `backup_label` was rewound and never started: its
-//! pages are older than its checkpoint says, so it is never planned with; either the source has all up to its minimum
-//! recovery point, and nothing is to be done, or the rewind is undone first.
+//! the run ends. A target in archive recovery that has still its `backup_label` was rewound and never started. If the
+//! source has the same WAL up to its minimum recovery point, nothing is to be done; if it has other WAL, the rewind is undone,
+//! or, where nothing is kept for that, the target recovered from that label on, and planned with. A source that lags is
+//! no reason for either.
 //!
 //! # State directory
 //!
@@ -232,7 +234,10 @@
 //! manifest.json       the plan, byte for byte
 //! pg_control.before   the control file before the seal
 //! journal             what is done, in frames; a frame is written when what it says is durable
-//! history             one JSON object per line: who did what, when; outlives everything else
+//! history             one JSON object per line: who did what, when; outlives the rest but unarchived/
+//! aside.NAME          standby.signal or recovery.signal while the target's own server recovers it
+//! unarchived/         WAL that was never archived, of earlier rewinds; only `clean --force` drops it (with a linked
+//!                     `pg_wal`, it is there)
 //! new.N               the new content of the file of action N, on its way to its place
 //! undo/               what is kept: N is a file, link or directory of action N (a hard link; N.copy where that
 //!                     cannot be), extra.SHA256 (of its path) of no action, control the control file; N.rewritten a rewritten

@@ -18,7 +18,7 @@ use pg_unfork::io::{
 };
 use pg_unfork::manifest::{Manifest, RecoveryPlan, Verdict, identify, write_json};
 use pg_unfork::plan::{
-    Cluster, PlanOptions, control_facts, has_what_was_rewound_to, make_plan, read_control_file, read_history,
+    Cluster, PlanOptions, RewoundTo, control_facts, make_plan, read_control_file, read_history, rewound_to,
 };
 use pg_unfork::types::ClusterPath;
 
@@ -242,20 +242,32 @@ impl Run<'_> {
         let major = control.facts().major;
         let history = read_history(&mut self.target, control.timeline(), "target")?;
         let mut source = self.source_to_plan()?;
-        if has_what_was_rewound_to(&Cluster { control, history }, &self.target, &mut *source)? {
-            info("the target was rewound already, and no server has run on it since");
-            let round = self.not_required(&*source, major)?;
-            if applied && !self.options.dry_run {
-                // The run that did it may have died before that.
-                let (manifest, _) = state::stored_manifest(self.target.path())?;
-                self.clean(&manifest);
+        match rewound_to(&Cluster { control, history }, &self.target, &mut *source)? {
+            found @ (RewoundTo::Here | RewoundTo::Unknown) => {
+                info("the target was rewound already, and no server has run on it since");
+                if found == RewoundTo::Unknown {
+                    info("the source has no WAL of that time any more: it must come from its archive");
+                }
+                let round = self.not_required(&*source, major)?;
+                if applied && !self.options.dry_run {
+                    // The run that did it may have died before that.
+                    let (manifest, _) = state::stored_manifest(self.target.path())?;
+                    self.clean(&manifest);
+                }
+                Ok(Some(round))
             }
-            return Ok(Some(round));
+            // An address may lead to a server that lags behind.
+            RewoundTo::Ahead => Err(rewound_elsewhere()),
+            RewoundTo::Elsewhere if applied => {
+                self.take_back("the target was rewound for a source that has gone another way").map(Some)
+            }
+            RewoundTo::AnotherSystem if applied => Err(Error::of(
+                ErrorId::Failed,
+                "the target was rewound already, and the source is a server of another cluster",
+            )
+            .hint("nothing was changed; name the source that the target belongs to")),
+            RewoundTo::Elsewhere | RewoundTo::AnotherSystem => Ok(None),
         }
-        if applied {
-            return self.take_back("the target was rewound for a source that has gone another way").map(Some);
-        }
-        Ok(None)
     }
 
     /// What `-R` comes to with this source, the password included, as with stock.

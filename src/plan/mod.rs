@@ -71,7 +71,7 @@ pub use path_rules::{ConfigPolicy, PathRules};
 pub use preflight::{new_links, obstacles};
 pub use provable::ProvableSource;
 pub use recoverable::check_recoverable;
-pub use rewound::has_what_was_rewound_to;
+pub use rewound::{RewoundTo, rewound_to};
 pub use scan::{CheckpointSearch, LogEnd, ScanEnd, WalScan};
 pub use space::rooms;
 pub use wal_files::{SourceWal, WalDecision, WalNeeds};

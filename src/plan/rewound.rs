@@ -11,26 +11,39 @@ use crate::error::{Context, Result};
 use crate::format::wal::{Start, WalFormat};
 use crate::types::{ClusterPath, Lsn, SegmentNumber, TimelineHistory, WalFileName};
 
+/// What a source has of the WAL that a target was rewound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RewoundTo {
+    /// The same, up to where the target is consistent.
+    Here,
+    /// Nothing of it can be compared any more; the histories agree.
+    Unknown,
+    /// It has not come that far: it may lag behind.
+    Ahead,
+    /// Other WAL.
+    Elsewhere,
+    /// It is another cluster.
+    AnotherSystem,
+}
+
 /// Whether `source` has come to where `target`, whose WAL is in `files`, is consistent, and has the same WAL up to there:
 /// equal histories do not prove that, since two standbys that are promoted at the same position have them, too.
 ///
 /// # Errors
 /// When the source cannot be read, or changes its role just now.
-pub fn has_what_was_rewound_to(target: &Cluster, files: &dyn WalFiles, source: &mut dyn Source) -> Result<bool> {
+pub fn rewound_to(target: &Cluster, files: &dyn WalFiles, source: &mut dyn Source) -> Result<RewoundTo> {
     let theirs = read_control_file(source, "source")?;
     if theirs.header().system_identifier != target.control.header().system_identifier {
-        return Ok(false);
+        return Ok(RewoundTo::AnotherSystem);
     }
     let consistent = target.control.min_recovery_point();
     let history = read_history(source, theirs.timeline(), "source")?;
     if common_ancestor(&history, &target.history).is_none_or(|fork| fork.lsn < consistent) {
-        return Ok(false);
+        return Ok(RewoundTo::Elsewhere);
     }
     let position = source.position()?;
     let (end, _) = end_of_source(&theirs, position).ok_or_else(changing_role)?;
-    if position.map_or(end, |position| position.lsn.max(end)) < consistent {
-        return Ok(false);
-    }
+    let reached = position.map_or(end, |position| position.lsn.max(end));
     let scan = WalScan::new(files, WalFormat::of(&target.control), &target.history);
     let begin = target.history.entries().last().map(|entry| entry.begin).unwrap_or_default();
     let records = [
@@ -40,15 +53,23 @@ pub fn has_what_was_rewound_to(target: &Cluster, files: &dyn WalFiles, source: &
         last_record_before(&scan, consistent),
     ];
     let mut found = Vec::new();
-    for lsn in records.into_iter().flatten() {
+    // Behind its end it has whatever was there before.
+    for lsn in records.into_iter().flatten().filter(|&lsn| lsn < reached) {
         found.push(same_record(&scan, source, &history, lsn)?);
     }
-    Ok(is_proven(&found))
+    Ok(match judge(&found) {
+        RewoundTo::Here | RewoundTo::Unknown if reached < consistent => RewoundTo::Ahead,
+        found => found,
+    })
 }
 
 /// Some record must be the source's, and none must be another: what neither has any more proves nothing.
-fn is_proven(records: &[Holds]) -> bool {
-    records.contains(&Holds::Yes) && !records.contains(&Holds::No)
+fn judge(records: &[Holds]) -> RewoundTo {
+    match (records.contains(&Holds::No), records.contains(&Holds::Yes)) {
+        (true, _) => RewoundTo::Elsewhere,
+        (false, true) => RewoundTo::Here,
+        (false, false) => RewoundTo::Unknown,
+    }
 }
 
 /// Where the last record begins that ends before `limit`, or there; none where it cannot be read.
@@ -92,19 +113,19 @@ mod tests {
     #[test]
     fn one_record_proves_it_and_none_may_speak_against_it() {
         use Holds::{No, NoFile, Unknown, Yes};
-        let cases: [(&[Holds], bool); 8] = [
-            (&[Yes, Yes, Yes], true),
-            (&[NoFile, NoFile, Yes], true),
-            (&[Yes, NoFile, NoFile], true),
+        let cases: [(&[Holds], RewoundTo); 8] = [
+            (&[Yes, Yes, Yes], RewoundTo::Here),
+            (&[NoFile, NoFile, Yes], RewoundTo::Here),
+            (&[Yes, NoFile, NoFile], RewoundTo::Here),
             // Both may have a checkpoint from before they parted, and small records can be alike.
-            (&[No, Yes, Yes], false),
-            (&[NoFile, Yes, No], false),
-            (&[NoFile, NoFile, NoFile], false),
-            (&[Unknown], false),
-            (&[], false),
+            (&[No, Yes, Yes], RewoundTo::Elsewhere),
+            (&[NoFile, Yes, No], RewoundTo::Elsewhere),
+            (&[NoFile, NoFile, NoFile], RewoundTo::Unknown),
+            (&[Unknown], RewoundTo::Unknown),
+            (&[], RewoundTo::Unknown),
         ];
         for (records, expected) in cases {
-            assert_eq!(is_proven(records), expected, "{records:?}");
+            assert_eq!(judge(records), expected, "{records:?}");
         }
     }
 }

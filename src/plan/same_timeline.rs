@@ -61,13 +61,14 @@ impl OneTimeline<'_> {
     /// # Errors
     /// When they part at an unknown position, or a segment is missing that has not been given up.
     pub(super) fn divergence(mut self) -> Result<Found> {
-        let newest = self.target.control.checkpoint_location();
+        let begin = self.target.history.entries().last().map(|entry| entry.begin).unwrap_or_default();
+        let first_at = self.scan.format().record_start_after(begin);
+        let newest = told_by(self.target.control.checkpoint_location(), begin, first_at);
         let same = self.same_record(newest)?;
         if matches!(same, Same::Yes | Same::NothingToCompare) {
             return Ok(Found::OneTimeline);
         }
-        let begin = self.target.history.entries().last().map(|entry| entry.begin).unwrap_or_default();
-        let first = self.same_record(self.scan.format().record_start_after(begin))?;
+        let first = self.same_record(first_at)?;
         match fork_before_first_record(&self.target.history, first) {
             Some(fork) => Ok(Found::Fork(fork)),
             None if same == Same::NotListed => Ok(Found::NotListed),
@@ -146,6 +147,12 @@ fn same_by_position(lsn: Lsn, source_end: Lsn, source: DbState) -> Option<Same> 
     (!reaches).then_some(if is_primary { Same::No } else { Same::NothingToCompare })
 }
 
+/// Where the record is that tells two clusters apart: the target's last checkpoint; but one from before the last timeline's
+/// `begin` (a standby's, soon after a promotion) is common whatever came of that, so then the timeline's first record.
+fn told_by(checkpoint: Lsn, begin: Lsn, first_at: Lsn) -> Lsn {
+    if begin == Lsn::INVALID { checkpoint } else { checkpoint.max(first_at) }
+}
+
 /// The fork, if even the first record of the last timeline is another one: where that timeline begins.
 fn fork_before_first_record(history: &TimelineHistory, first: Same) -> Option<Divergence> {
     match history.entries() {
@@ -158,6 +165,16 @@ fn fork_before_first_record(history: &TimelineHistory, first: Same) -> Option<Di
 mod tests {
     use super::*;
     use crate::types::TimelineId;
+
+    #[test]
+    fn a_checkpoint_before_the_last_timeline_tells_nothing() {
+        let cases =
+            [(50, 0, 40, 50), (50, 100, 140, 140), (100, 100, 140, 140), (140, 100, 140, 140), (200, 100, 140, 200)];
+        for (checkpoint, begin, first_at, expected) in cases {
+            let [checkpoint, begin, first_at, expected] = [checkpoint, begin, first_at, expected].map(Lsn::new);
+            assert_eq!(told_by(checkpoint, begin, first_at), expected, "{checkpoint} {begin}");
+        }
+    }
 
     #[test]
     fn only_a_primary_is_known_to_lack_what_it_has_not_reached() {

@@ -120,7 +120,9 @@ fn of_alert(alert: AlertDescription, takes_old: bool) -> Problem {
         | AlertDescription::CertificateRequired
         | AlertDescription::CertificateExpired
         | AlertDescription::CertificateRevoked
-        | AlertDescription::AccessDenied => true,
+        | AlertDescription::AccessDenied
+        | AlertDescription::UnrecognisedName
+        | AlertDescription::InternalError => true,
         _ => false,
     };
     Problem::shared_if(is_shared, format!("{alert:?}{hint}"))

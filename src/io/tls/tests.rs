@@ -763,3 +763,14 @@ fn names_from_outside_are_shown_on_a_line_and_not_for_ever() {
     let long = error::shown(&"x".repeat(60_000));
     assert_eq!((long.chars().count(), long.ends_with('\u{2026}')), (201, true));
 }
+
+#[test]
+fn roots_in_somebody_elses_home_are_missing() {
+    let home = tempfile::tempdir().unwrap();
+    let closed = home.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    let found = files::exists(error::Role::Roots, &closed.join("root.crt"));
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(found, Ok(false));
+}
