@@ -54,9 +54,9 @@ impl PreparationArguments {
     }
 }
 
-/// Makes a target ready, and locks it against those who write: hold the lock while the plan is made. Whatever a recovery that was killed
-/// has put aside is put back; the target is recovered if that is wished and needed; it gets a command for WAL that it
-/// lacks. No server may run on it, but for a preview.
+/// Makes a target ready, and locks it against those who write: hold the lock while the plan is made. Whatever a recovery
+/// that was killed has put aside is put back; the target is recovered if that is wished and needed; it gets a command for
+/// WAL that it lacks. No server may run on it, but for a preview.
 ///
 /// # Errors
 /// When somebody else is at work on the target, it cannot or must not be recovered, or no command is to be had.
@@ -67,30 +67,25 @@ pub(super) fn prepare(
     options: &PlanOptions,
     interrupt: &Interrupt,
 ) -> Result<Lock> {
-    target.stop_on(interrupt.clone());
     let directory = target.path().to_owned();
     if signals_are_aside(&directory) {
         let _alone = Lock::take(&directory, LockKind::Exclusive)?;
         put_back(&directory)?;
     }
-    if let Some(command) = restore_command(target, arguments, interrupt)? {
-        target.restore_by(command);
-    }
-    if arguments.recover_target {
-        let _alone = Lock::take(&directory, LockKind::Exclusive)?;
-        match recover_target(target, source, arguments, options, interrupt)? {
-            Prepared::Ready => {}
-            Prepared::InVain(outlook) => output::note(&format!(
-                "pg_unfork: WARNING: the target is not recovered, which would be in vain: {}\n",
-                reasons(&outlook)
-            )),
-            Prepared::Follows => {
-                let message = "the target need not be rewound: the source has all of its WAL";
-                return Err(Error::of(ErrorId::RecoveryFailed, message)
-                    .hint("start it as a standby as it is; recovered by itself it could not follow any more"));
-            }
+    let alone = arguments.recover_target.then(|| Lock::take(&directory, LockKind::Exclusive)).transpose()?;
+    match prepare_alone(target, source, arguments, options, interrupt)? {
+        Prepared::Ready => {}
+        Prepared::InVain(outlook) => output::note(&format!(
+            "pg_unfork: WARNING: the target is not recovered, which would be in vain: {}\n",
+            reasons(&outlook)
+        )),
+        Prepared::Follows => {
+            let message = "the target need not be rewound: the source has all of its WAL";
+            return Err(Error::of(ErrorId::RecoveryFailed, message)
+                .hint("start it as a standby as it is; recovered by itself it could not follow any more"));
         }
     }
+    drop(alone);
     Lock::take(&directory, LockKind::Shared)
 }
 

@@ -198,11 +198,12 @@ mod tests {
         rustix::process::kill_process(pid, Signal::KILL).unwrap();
     }
 
-    #[test]
-    fn the_wish_to_stop_ends_all_that_was_started() {
+    /// Runs a script, which writes the number of a process to the file PID, until it has done so; that process must be gone then.
+    #[track_caller]
+    fn assert_ended(script: &str) {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("pid");
-        let script = format!("trap '' TERM; sleep 60 & echo $! >{0}.new; mv {0}.new {0}; wait", file.display());
+        let script = script.replace("PID", &file.display().to_string());
         let interrupt = Interrupt::new();
         let outcome = std::thread::scope(|scope| {
             let running = scope.spawn(|| shell(&script, &interrupt).map(|_| ()));
@@ -213,36 +214,20 @@ mod tests {
             running.join().unwrap()
         });
         assert_eq!(outcome.unwrap_err().kind(), crate::error::ErrorKind::Interrupted);
-        let pid = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+        let pid = std::fs::read_to_string(&file).unwrap();
         // It is its parent's, or init's, to bury.
-        let state = std::fs::read_to_string(format!(
-            "/proc/{pid}/stat",
-            pid = {
-                let pid: i32 = pid;
-                pid
-            }
-        ));
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
         assert!(state.is_err() || state.unwrap().contains(") Z "));
     }
 
     #[test]
+    fn the_wish_to_stop_ends_all_that_was_started() {
+        assert_ended("trap '' TERM; sleep 60 & echo $! >PID.new; mv PID.new PID; wait");
+    }
+
+    #[test]
     fn what_outlives_the_program_is_ended_too() {
-        let scratch = tempfile::tempdir().unwrap();
-        let file = scratch.path().join("pid");
-        let script =
-            format!("sh -c 'trap \"\" TERM; echo $$ >{0}.new; mv {0}.new {0}; exec sleep 60' & wait", file.display());
-        let interrupt = Interrupt::new();
-        let outcome = std::thread::scope(|scope| {
-            let running = scope.spawn(|| shell(&script, &interrupt).map(|_| ()));
-            while !file.exists() {
-                std::thread::yield_now();
-            }
-            interrupt.set();
-            running.join().unwrap()
-        });
-        assert_eq!(outcome.unwrap_err().kind(), crate::error::ErrorKind::Interrupted);
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", std::fs::read_to_string(&file).unwrap().trim()));
-        assert!(state.is_err() || state.unwrap().contains(") Z "));
+        assert_ended("sh -c 'trap \"\" TERM; echo $$ >PID.new; mv PID.new PID; exec sleep 60' & wait");
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 use super::build::{changing_role, end_of_source};
 use super::divergence::common_ancestor;
 use super::facts::{Cluster, read_control_file, read_history};
+use super::same_timeline::{Same, source_has};
 use super::scan::WalScan;
-use crate::cluster::{Holds, Source, WalFiles};
-use crate::error::{Context, Result};
+use crate::cluster::{Source, WalFiles};
+use crate::error::Result;
 use crate::format::wal::{Start, WalFormat};
-use crate::types::{ClusterPath, Lsn, SegmentNumber, TimelineHistory, WalFileName};
+use crate::types::{Lsn, SegmentNumber};
 
 /// What a source has of the WAL that a target was rewound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub fn rewound_to(target: &Cluster, files: &dyn WalFiles, source: &mut dyn Sourc
     let mut found = Vec::new();
     // Behind its end it has whatever was there before.
     for lsn in records.into_iter().flatten().filter(|&lsn| lsn < reached) {
-        found.push(same_record(&scan, source, &history, lsn)?);
+        found.push(source_has(lsn, &scan, source, &history)?);
     }
     Ok(match judge(&found) {
         RewoundTo::Here | RewoundTo::Unknown if reached < consistent => RewoundTo::Ahead,
@@ -64,8 +65,8 @@ pub fn rewound_to(target: &Cluster, files: &dyn WalFiles, source: &mut dyn Sourc
 }
 
 /// Some record must be the source's, and none must be another: what neither has any more proves nothing.
-fn judge(records: &[Holds]) -> RewoundTo {
-    match (records.contains(&Holds::No), records.contains(&Holds::Yes)) {
+fn judge(records: &[Same]) -> RewoundTo {
+    match (records.contains(&Same::No), records.contains(&Same::Yes)) {
         (true, _) => RewoundTo::Elsewhere,
         (false, true) => RewoundTo::Here,
         (false, false) => RewoundTo::Unknown,
@@ -90,38 +91,22 @@ fn last_record_before(scan: &WalScan<'_>, limit: Lsn) -> Option<Lsn> {
     })
 }
 
-/// Whether the source has the target's record at `lsn`, in a segment of either's timeline.
-fn same_record(scan: &WalScan<'_>, source: &mut dyn Source, theirs: &TimelineHistory, lsn: Lsn) -> Result<Holds> {
-    let Ok((name, offset, ours)) = scan.raw_record_at(lsn) else { return Ok(Holds::NoFile) };
-    let size = scan.format().geometry.wal_segment_size;
-    let timeline = theirs.timeline_of_segment(name.segment.end(size)).unwrap_or(name.timeline);
-    for name in [name, WalFileName { timeline, ..name }] {
-        let path = format!("pg_wal/{}", name.text(size));
-        let path = ClusterPath::new(path.as_bytes()).context(|| "no such name".to_owned())?;
-        match source.holds(&path, offset, &ours)? {
-            Holds::NoFile => {}
-            found => return Ok(found),
-        }
-    }
-    Ok(Holds::NoFile)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn one_record_proves_it_and_none_may_speak_against_it() {
-        use Holds::{No, NoFile, Unknown, Yes};
-        let cases: [(&[Holds], RewoundTo); 8] = [
+        use Same::{No, NotListed, NothingToCompare as Gone, Yes};
+        let cases: [(&[Same], RewoundTo); 8] = [
             (&[Yes, Yes, Yes], RewoundTo::Here),
-            (&[NoFile, NoFile, Yes], RewoundTo::Here),
-            (&[Yes, NoFile, NoFile], RewoundTo::Here),
+            (&[Gone, Gone, Yes], RewoundTo::Here),
+            (&[Yes, Gone, Gone], RewoundTo::Here),
             // Both may have a checkpoint from before they parted, and small records can be alike.
             (&[No, Yes, Yes], RewoundTo::Elsewhere),
-            (&[NoFile, Yes, No], RewoundTo::Elsewhere),
-            (&[NoFile, NoFile, NoFile], RewoundTo::Unknown),
-            (&[Unknown], RewoundTo::Unknown),
+            (&[Gone, Yes, No], RewoundTo::Elsewhere),
+            (&[Gone, Gone, Gone], RewoundTo::Unknown),
+            (&[NotListed], RewoundTo::Unknown),
             (&[], RewoundTo::Unknown),
         ];
         for (records, expected) in cases {

@@ -108,18 +108,18 @@ impl OneTimeline<'_> {
     }
 }
 
-/// Whether the source has the target's record at `last`, where the target ends, although the histories part only later: a target that
-/// has gone on by itself, from where nobody knows, has another one there.
+/// Whether the source has the target's record at `at`, in a segment of either's timeline. One that is no position of the
+/// source's may be called another there: ask for what both histories have.
 ///
 /// # Errors
 /// When the source cannot be read.
 pub(super) fn source_has(
-    last: Lsn,
+    at: Lsn,
     scan: &WalScan<'_>,
     source: &mut dyn Source,
     theirs: &TimelineHistory,
 ) -> Result<Same> {
-    let Ok((name, offset, ours)) = scan.raw_record_at(last) else { return Ok(Same::NothingToCompare) };
+    let Ok((name, offset, ours)) = scan.raw_record_at(at) else { return Ok(Same::NothingToCompare) };
     let size = scan.format().geometry.wal_segment_size;
     let timeline = theirs.timeline_of_segment(name.segment.end(size)).unwrap_or(name.timeline);
     for name in [name, WalFileName { timeline, ..name }] {
