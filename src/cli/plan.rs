@@ -23,6 +23,7 @@ use super::{ExitCode, list, output, source};
 
 /// Plans, and writes the plan.
 pub(super) fn run(arguments: &PlanArguments) -> Result<ExitCode> {
+    arguments.preparation.check()?;
     let mut target = DataDirectory::open(&arguments.target)?;
     let listed = arguments.source.listing.as_deref().map(list::open).transpose()?;
     let listed_directory = listed.as_ref().and_then(|source| list::directory_of(source.listing()));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use pg_unfork::apply::{self, Condition};
 use pg_unfork::cluster::Source;
-use pg_unfork::error::{Error, ErrorId, Result};
+use pg_unfork::error::{Error, ErrorId, ErrorKind, Result};
 use pg_unfork::format::DbState;
 use pg_unfork::interrupt::Interrupt;
 use pg_unfork::io::{
@@ -47,6 +47,23 @@ impl PreparationArguments {
     /// Whether programs may be run, which must end when this one shall.
     pub(super) fn run_programs(&self) -> bool {
         self.restore_target_wal || self.restore_command.is_some() || self.recover_target
+    }
+
+    /// Refuses options that say how to do what nobody asks for.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub(super) fn check(&self) -> Result<()> {
+        let is_idle = !self.restore_target_wal && !self.recover_target;
+        let idle = [("--config-file", &self.config_file), ("--pg-bindir", &self.pg_bindir)];
+        match idle.into_iter().find(|(_, value)| is_idle && value.is_some()) {
+            None => Ok(()),
+            Some((option, _)) => {
+                let message =
+                    format!("{option} is for --restore-target-wal and --recover-target, and neither is given");
+                Err(Error::new(ErrorKind::Usage, message))
+            }
+        }
     }
 
     fn programs(&self) -> Programs {

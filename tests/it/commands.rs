@@ -327,6 +327,8 @@ fn usage() {
         &["plan", "-D", "x"],
         &["plan", "-D", "x", "--source-pgdata", "y", "--source-server", "host=z"],
         &["plan", "-D", "x", "--source-pgdata", "y", "-R"],
+        &["plan", "-D", "x", "--source-pgdata", "y", "--config-file", "z"],
+        &["plan", "-D", "x", "--source-pgdata", "y", "--restore-command", "z", "--pg-bindir", "z"],
         &["plan", "-D", "x", "--source-pgdata", "y", "--no-sync"],
         &["apply"],
         &["apply", "f", "--allow-unreleased"],
